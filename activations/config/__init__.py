@@ -1,0 +1,27 @@
+"""YAML on disk → typed, frozen values. Whatever cannot work is refused here, with file, key and fix."""
+
+from activations.config.project import (
+    Account,
+    Environment,
+    FieldMapping,
+    Guard,
+    Kind,
+    OnNull,
+    Project,
+    Sync,
+    load_project,
+    sync_json_schema,
+)
+
+__all__ = [
+    "Account",
+    "Environment",
+    "FieldMapping",
+    "Guard",
+    "Kind",
+    "OnNull",
+    "Project",
+    "Sync",
+    "load_project",
+    "sync_json_schema",
+]

@@ -1,0 +1,413 @@
+"""A project: its settings, the accounts it may send to, and its syncs.
+
+`activations/project.yml` says where the warehouse and dbt are, `activations/destinations.yml` lists accounts, and
+every file in `activations/syncs/` is one sync. Which kinds of destinations exist is handed in (`kinds`), so that
+there is a single list of them and this module knows no vendor.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, Protocol
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints
+
+from activations.config import secrets
+from activations.config.documents import parse_model, read_yaml
+from activations.errors import ConfigError
+from activations.model import Capabilities, Channel, SyncMode
+
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
+Column = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,62}$")]
+FieldName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_$][A-Za-z0-9_.$ -]{0,99}$")]
+
+
+class Kind(Protocol):
+    """What the configuration must know about a kind of destination; `destinations.base.Destination` has it."""
+
+    kind: ClassVar[str]
+    Config: ClassVar[type[Any]]
+    TargetConfig: ClassVar[type[Any]]
+    capabilities: ClassVar[Capabilities]
+
+    @classmethod
+    def check_mapping(
+        cls, identifiers: frozenset[str], fields: frozenset[str], target: Any
+    ) -> str | None: ...
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Environment(StrEnum):
+    """SANDBOX talks to the local stand-in with its own credentials; LIVE talks to the vendor."""
+
+    SANDBOX = "sandbox"
+    LIVE = "live"
+
+
+class OnNull(StrEnum):
+    """What a null becomes: OMIT leaves the destination's value alone, CLEAR empties it."""
+
+    OMIT = "omit"
+    CLEAR = "clear"
+
+
+class FieldMapping(_Strict):
+    """Where a field's value comes from. In YAML a bare column name is enough."""
+
+    column: Column
+    on_null: OnNull = OnNull.OMIT
+
+
+class Guard(_Strict):
+    """How much a run may change before a person has to look. Shares are of what the destination holds."""
+
+    min_audience_rows: int = Field(1, ge=0)
+    """An audience smaller than this is held while the destination holds anybody."""
+    max_removed_share: float = Field(0.2, ge=0, le=1)
+    """Removals of people who asked for it (erased, suppressed, objected, consent withdrawn) never count."""
+    max_added_share: float = Field(0.5, ge=0)
+    max_changed_share: float = Field(0.5, ge=0, le=1)
+    max_first_run_rows: int | None = Field(None, ge=1)
+    floor_rows: int = Field(25, ge=0)
+    """Changes up to this many rows are never held by a share."""
+
+
+class WarehouseSettings(_Strict):
+    type: Literal["duckdb"] = "duckdb"
+    path: str = "warehouse.duckdb"
+    """Relative to the state folder (`$ACTIVATIONS_VAR`, default `var/`)."""
+    memory_limit: str | None = None
+    wait_seconds: float = Field(60, ge=0)
+    """How long to wait for another process that holds the file."""
+
+
+class DbtSettings(_Strict):
+    project_dir: str = "dbt"
+    target_path: str = "target"
+    person_key: Column = "person_id"
+    """The column by which audiences, eligibility and holdouts know a person."""
+    eligibility: Name = "fct_eligibility"
+    holdouts: Name = "dim_holdouts"
+    identifiers: Name = "fct_profile_identifiers"
+
+
+class PlanSettings(_Strict):
+    expires_minutes: int = Field(60, ge=1)
+
+
+class Settings(_Strict):
+    """`activations/project.yml`."""
+
+    warehouse: WarehouseSettings = WarehouseSettings()
+    dbt: DbtSettings = DbtSettings()
+    plan: PlanSettings = PlanSettings()
+    sandbox_url: str = "http://127.0.0.1:8765"
+
+
+class _AccountFile(_Strict):
+    """The keys every account has; the rest belongs to its kind."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    kind: str
+    environment: Environment
+    rate_limit: float | None = Field(None, gt=0)
+    description: str | None = None
+
+
+class _SyncFile(_Strict):
+    """One file in `activations/syncs/`: an audience, where it goes, why it may, and what may leave."""
+
+    audience: Name = Field(description="A public, contracted dbt model (aud_…).")
+    destination: Name = Field(description="An account in destinations.yml.")
+    channel: Channel = Field(description="How the person is reached; eligibility is asked for this channel.")
+    purpose: Name = Field(description="What for; eligibility is asked for this purpose.")
+    mode: SyncMode
+    identifiers: dict[FieldName, Column] = Field(
+        min_length=1, description="Destination's identifier: audience column."
+    )
+    fields: dict[FieldName, Column | FieldMapping] = Field(
+        default_factory=dict, description="Destination's field: audience column."
+    )
+    target: dict[str, Any] = Field(
+        default_factory=dict, description="The place inside the account: list, audience, text."
+    )
+    occurrence: Column | None = Field(
+        None, description="append only: the column that tells one event from the next."
+    )
+    holdout: Name | None = Field(None, description="A holdout whose members are not sent.")
+    guard: Guard = Guard()
+    schedule: Literal["after_audience", "manual"] = "after_audience"
+    owner: str = Field(min_length=1, description="The team that answers for this sync.")
+    description: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Account:
+    """One account at a destination. `credentials()` is called when a run starts, never when files are read."""
+
+    name: str
+    kind: str
+    environment: Environment
+    rate_limit: float | None
+    options: Mapping[str, Any]
+    file: Path
+    root: Path
+
+    def resolved_options(self, secret_keys: frozenset[str]) -> dict[str, Any]:
+        """The options with every credential reference replaced by what it points at."""
+        return {
+            key: secrets.resolve(value, file=self.file, key=f"destinations.{self.name}.{key}", root=self.root)
+            if key in secret_keys
+            else value
+            for key, value in self.options.items()
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sync:
+    """One audience to one place at one destination, checked against what that destination can do."""
+
+    name: str
+    audience: str
+    account: Account
+    channel: Channel
+    purpose: str
+    mode: SyncMode
+    identifiers: Mapping[str, str]
+    fields: Mapping[str, FieldMapping]
+    target: Mapping[str, Any]
+    occurrence: str | None
+    holdout: str | None
+    guard: Guard
+    schedule: str
+    owner: str
+    description: str | None
+    capabilities: Capabilities
+    file: Path
+
+    @property
+    def key_columns(self) -> tuple[str, ...]:
+        """The columns of the identifiers that make the destination's key."""
+        keys = self.capabilities.key_identifiers
+        return tuple(column for name, column in self.identifiers.items() if keys is None or name in keys)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Every audience column that this sync reads, once each."""
+        used = [*self.identifiers.values(), *(mapping.column for mapping in self.fields.values())]
+        return tuple(dict.fromkeys([*used, *([self.occurrence] if self.occurrence else [])]))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Project:
+    """Everything the YAML says. Reading it opens no warehouse and resolves no credential."""
+
+    root: Path
+    var: Path
+    settings: Settings
+    accounts: Mapping[str, Account]
+    syncs: Mapping[str, Sync]
+
+    @property
+    def warehouse_path(self) -> Path:
+        return self.var / self.settings.warehouse.path
+
+    @property
+    def dbt_project_dir(self) -> Path:
+        return self.root / self.settings.dbt.project_dir
+
+    @property
+    def manifest_path(self) -> Path:
+        """dbt's own variable wins, so that engine and dbt agree when somebody moves the target folder."""
+        target = os.environ.get("DBT_TARGET_PATH", self.settings.dbt.target_path)
+        return self.dbt_project_dir / target / "manifest.json"
+
+    @property
+    def sandbox_url(self) -> str:
+        return os.environ.get("ACTIVATIONS_SANDBOX_URL", self.settings.sandbox_url)
+
+    def hash_key(self) -> bytes:
+        return secrets.own_key(self.var / "hash.key")
+
+    def sync(self, name: str) -> Sync:
+        """The sync of that name, or an error that lists the names there are."""
+        if name not in self.syncs:
+            raise ConfigError(
+                f"there is no sync `{name}`",
+                file=self.root / "activations/syncs",
+                fix=f"Known: {', '.join(self.syncs) or 'none'}",
+            )
+        return self.syncs[name]
+
+
+def find_root(start: Path | None = None) -> Path:
+    """The nearest folder upwards that holds `activations/project.yml`."""
+    start = (start or Path(os.environ.get("ACTIVATIONS_PROJECT_DIR", Path.cwd()))).resolve()
+    for folder in (start, *start.parents):
+        if (folder / "activations" / "project.yml").is_file():
+            return folder
+    raise ConfigError(
+        "no activations/project.yml here or in a folder above",
+        file=start,
+        fix="Change into the project's folder, or set ACTIVATIONS_PROJECT_DIR",
+    )
+
+
+def load_project(root: Path | None, kinds: Mapping[str, type[Kind]]) -> Project:
+    """Read and check every file. The first thing that cannot work is raised as ConfigError."""
+    root = find_root(root)
+    home = root / "activations"
+    settings = parse_model(Settings, read_yaml(home / "project.yml"), home / "project.yml")
+    accounts = _load_accounts(home / "destinations.yml", root, kinds)
+    files = sorted((home / "syncs").glob("*.y*ml"))
+    syncs = {file.stem: _load_sync(file, accounts, kinds) for file in files}
+    var = Path(os.environ.get("ACTIVATIONS_VAR", root / "var"))
+    return Project(root=root, var=var.resolve(), settings=settings, accounts=accounts, syncs=syncs)
+
+
+def _load_accounts(file: Path, root: Path, kinds: Mapping[str, type[Kind]]) -> dict[str, Account]:
+    document = read_yaml(file)
+    unknown = set(document) - {"destinations"}
+    entries = document.get("destinations")
+    if unknown or not isinstance(entries, dict):
+        raise ConfigError(
+            "must hold exactly one key, `destinations`, with an account per name",
+            file=file,
+            key=", ".join(map(str, unknown)),
+        )
+    return {str(name): _load_account(str(name), entry, file, root, kinds) for name, entry in entries.items()}
+
+
+def _load_account(name: str, entry: Any, file: Path, root: Path, kinds: Mapping[str, type[Kind]]) -> Account:
+    key = f"destinations.{name}"
+    if not isinstance(entry, dict) or not re.fullmatch(r"[a-z][a-z0-9_]{0,63}", name):
+        raise ConfigError("an account is a lower-case name with keys below it", file=file, key=key)
+    common = parse_model(_AccountFile, entry, file, key)
+    if common.kind not in kinds:
+        raise ConfigError(
+            f"unknown kind `{common.kind}`",
+            file=file,
+            key=f"{key}.kind",
+            fix=f"Known: {', '.join(sorted(kinds))}",
+        )
+    options = {k: v for k, v in entry.items() if k not in _AccountFile.model_fields}
+    _check_options(kinds[common.kind], options, file, key)
+    return Account(
+        name=name,
+        kind=common.kind,
+        environment=common.environment,
+        rate_limit=common.rate_limit,
+        options=options,
+        file=file,
+        root=root,
+    )
+
+
+def _check_options(kind: type[Kind], options: dict[str, Any], file: Path, key: str) -> None:
+    """Unknown keys and literal credentials are refused now; what the references point at is read when a run starts."""
+    for name in secret_keys(kind) & set(options):
+        if not secrets.is_reference(options[name]):
+            raise ConfigError(
+                "must be a reference to a credential, not the credential itself",
+                file=file,
+                key=f"{key}.{name}",
+                fix="Write `env:NAME` or `file:path`",
+            )
+    parse_model(kind.Config, options, file, key)
+
+
+def secret_keys(kind: type[Kind]) -> frozenset[str]:
+    """The options of a kind that hold credentials: those typed SecretStr."""
+    fields = kind.Config.model_fields.items()
+    return frozenset(name for name, field in fields if field.annotation in (SecretStr, SecretStr | None))
+
+
+def _load_sync(file: Path, accounts: Mapping[str, Account], kinds: Mapping[str, type[Kind]]) -> Sync:
+    if not re.fullmatch(r"[a-z][a-z0-9_]{0,63}", file.stem):
+        raise ConfigError("the file's name is the sync's name: lower-case letters, digits and _", file=file)
+    parsed = parse_model(_SyncFile, read_yaml(file), file)
+    if parsed.destination not in accounts:
+        raise ConfigError(
+            f"there is no account `{parsed.destination}`",
+            file=file,
+            key="destination",
+            fix=f"Known: {', '.join(accounts)}",
+        )
+    account = accounts[parsed.destination]
+    kind = kinds[account.kind]
+    _check_capabilities(parsed, kind, file)
+    target = parse_model(kind.TargetConfig, parsed.target, file, "target")
+    _check_mapping(parsed, kind, target, file)
+    return _resolve(file, parsed, account, kind.capabilities)
+
+
+def _check_capabilities(sync: _SyncFile, kind: type[Kind], file: Path) -> None:
+    able = kind.capabilities
+    if sync.channel not in able.channels:
+        raise ConfigError(
+            f"{kind.kind} does not reach people by {sync.channel}",
+            file=file,
+            key="channel",
+            fix=f"It can: {_names(able.channels)}",
+        )
+    if sync.mode not in able.modes:
+        raise ConfigError(
+            f"{kind.kind} cannot {sync.mode}", file=file, key="mode", fix=f"It can: {_names(able.modes)}"
+        )
+    unknown = set(sync.identifiers) - able.identifiers
+    if unknown:
+        raise ConfigError(
+            f"{kind.kind} knows no identifier `{sorted(unknown)[0]}`",
+            file=file,
+            key="identifiers",
+            fix=f"It knows: {_names(able.identifiers)}",
+        )
+    if (sync.mode is SyncMode.APPEND) != (sync.occurrence is not None):
+        raise ConfigError(
+            "belongs to mode append, and append needs it",
+            file=file,
+            key="occurrence",
+            fix="Name the column that tells one event from the next",
+        )
+
+
+def _check_mapping(sync: _SyncFile, kind: type[Kind], target: Any, file: Path) -> None:
+    problem = kind.check_mapping(frozenset(sync.identifiers), frozenset(sync.fields), target)
+    if problem:
+        raise ConfigError(problem, file=file, key="target")
+
+
+def _names(values: frozenset[Any]) -> str:
+    return ", ".join(sorted(map(str, values)))
+
+
+def _resolve(file: Path, parsed: _SyncFile, account: Account, capabilities: Capabilities) -> Sync:
+    fields = {
+        k: v if isinstance(v, FieldMapping) else FieldMapping(column=v) for k, v in parsed.fields.items()
+    }
+    plain = {
+        k: getattr(parsed, k)
+        for k in ("audience", "channel", "purpose", "mode", "identifiers", "target", "occurrence")
+    }
+    kept = {k: getattr(parsed, k) for k in ("holdout", "guard", "schedule", "owner", "description")}
+    return Sync(
+        name=file.stem, account=account, fields=fields, capabilities=capabilities, file=file, **plain, **kept
+    )
+
+
+def sync_json_schema() -> dict[str, Any]:
+    """JSON Schema of a sync's YAML, for editors."""
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "Activations sync",
+        **_SyncFile.model_json_schema(),
+    }

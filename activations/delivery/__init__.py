@@ -1,0 +1,6 @@
+"""Claim, send, record: how a plan reaches its destination."""
+
+from activations.delivery.deliverer import Deliverer, Progress, Tally
+from activations.delivery.transport import RequestsTransport, Transport
+
+__all__ = ["Deliverer", "Progress", "RequestsTransport", "Tally", "Transport"]

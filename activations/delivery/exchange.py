@@ -1,0 +1,150 @@
+"""Driving one destination's generator, and telling apart what is known from what is not."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from activations.clock import Clock
+from activations.delivery.rate import RateLimiter, retry_after
+from activations.delivery.transport import NoAnswer, NotSent, Transport
+from activations.destinations.base import Destination
+from activations.errors import FatalDestinationError, UnreadableResponse
+from activations.model import Batch, Outcome, Request, Response, RowResult, Wait
+
+LONGEST_PATIENCE = 30.0
+"""Seconds a single batch waits for a throttled destination before its rows are left to a later try."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """What is known about a batch. With `fatal`, nothing more may be sent in this run."""
+
+    results: Sequence[RowResult]
+    requests: int
+    retry_after: float | None = None
+    fatal: FatalDestinationError | None = None
+
+
+@dataclass(slots=True)
+class Conversation:
+    """One batch's exchange. BatchRefused passes through: only the caller can split a batch."""
+
+    destination: Destination  # type: ignore[type-arg]
+    transport: Transport
+    limiter: RateLimiter
+    clock: Clock
+    seconds: float = 60.0
+    requests: int = 0
+    """Requests that left, or may have left."""
+    accepted: int = 0
+    """Requests that were answered: once there is one, a failure leaves the batch unknown."""
+
+    def hold(self, batch: Batch) -> Verdict:
+        """Send the batch and return one result per row."""
+        try:
+            return Verdict(results=_checked(batch, self._drive(batch)), requests=self.requests)
+        except _Throttled as throttled:
+            return self._all(
+                batch,
+                Outcome.UNKNOWN if self.accepted else Outcome.RETRYABLE,
+                "throttled",
+                retry_after=throttled.seconds,
+            )
+        except NotSent as failure:
+            return self._all(batch, Outcome.UNKNOWN if self.accepted else Outcome.RETRYABLE, failure.reason)
+        except NoAnswer as failure:
+            return self._all(batch, Outcome.UNKNOWN, failure.reason)
+        except UnreadableResponse:
+            return self._all(batch, Outcome.UNKNOWN, "unreadable_answer")
+        except FatalDestinationError as failure:
+            return self._all(
+                batch,
+                Outcome.UNKNOWN if self.accepted else Outcome.RETRYABLE,
+                "destination_refused",
+                fatal=failure,
+            )
+
+    def _all(
+        self,
+        batch: Batch,
+        outcome: Outcome,
+        reason: str,
+        *,
+        retry_after: float | None = None,
+        fatal: FatalDestinationError | None = None,
+    ) -> Verdict:
+        results = [RowResult(key=change.key, outcome=outcome, reason=reason) for change in batch.changes]
+        return Verdict(results=results, requests=self.requests, retry_after=retry_after, fatal=fatal)
+
+    def _drive(self, batch: Batch) -> list[RowResult]:
+        flow = self.destination.exchange(batch)
+        try:
+            step = next(flow)
+            while True:
+                if isinstance(step, Wait):
+                    self.clock.sleep(step.seconds)
+                    step = next(flow)
+                else:
+                    step = flow.send(self._answer(step))
+        except StopIteration as finished:
+            return list(finished.value)
+        finally:
+            flow.close()
+
+    def _answer(self, request: Request) -> Response:
+        """The answer, once it is one that the destination has to understand."""
+        patience = LONGEST_PATIENCE
+        while True:
+            self.limiter.wait()
+            response = self._send(request)
+            if response.status != 429:
+                break
+            pause = retry_after(response, self.clock.now(), default=1.0)
+            if pause > patience:
+                raise _Throttled(pause)
+            patience -= pause + 0.1
+            self.clock.sleep(pause)
+        _refuse_unusable(response)
+        self.accepted += 1
+        return response
+
+    def _send(self, request: Request) -> Response:
+        self.requests += 1
+        return self.transport.send(request, seconds=self.seconds)
+
+
+class _Throttled(Exception):
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+
+
+def _refuse_unusable(response: Response) -> None:
+    if response.status in (401, 403):
+        raise FatalDestinationError(
+            f"the destination refused our credentials (HTTP {response.status})",
+            fix="Check the credential and its permissions in destinations.yml",
+        )
+    if 300 <= response.status < 400:
+        raise FatalDestinationError(
+            f"the destination redirects (HTTP {response.status})",
+            fix="Put the final address into destinations.yml",
+        )
+    if response.status >= 500:
+        raise NoAnswer(f"http_{response.status}")
+
+
+def _checked(batch: Batch, results: Sequence[RowResult]) -> list[RowResult]:
+    """Exactly one result per row, in the batch's order; a row without a word of its own is in doubt."""
+    said: dict[str, RowResult] = {}
+    for result in results:
+        repeated = result.key in said
+        said[result.key] = (
+            RowResult(key=result.key, outcome=Outcome.UNKNOWN, reason="contradictory_results")
+            if repeated
+            else result
+        )
+    return [
+        said.get(c.key, RowResult(key=c.key, outcome=Outcome.UNKNOWN, reason="no_result"))
+        for c in batch.changes
+    ]

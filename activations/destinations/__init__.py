@@ -1,0 +1,1 @@
+"""One module per vendor, each of which only speaks its API."""

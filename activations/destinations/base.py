@@ -1,0 +1,79 @@
+"""The shape of a destination: declared facts and one generator that speaks the vendor's API.
+
+A destination knows requests and answers, nothing else. Retry, rate limits, batching, secrets, hashing of keys,
+journal and ledger belong to the engine, which drives `exchange`: it sends every yielded `Request`, hands the
+`Response` back, sleeps on `Wait`, and turns the returned row results into outcomes. What the generator never sees:
+
+* 429 – never accepted: the engine waits as told and repeats that request.
+* 401 and 403 – the engine stops the run, nothing was accepted.
+* 5xx, time-outs, resets, truncated bodies – nobody knows: the whole batch is in doubt.
+
+What it does see: every 2xx and every other 4xx. A 2xx is not a yes until the body was read item by item.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Generator
+from typing import ClassVar, Generic, TypeVar
+
+from pydantic import BaseModel, ConfigDict, SecretStr
+
+from activations.model import Batch, Capabilities, Request, Response, RowResult, Wait
+
+Exchange = Generator[Request | Wait, Response, list[RowResult]]
+
+
+class DestinationConfig(BaseModel):
+    """Keys of one account in destinations.yml beyond `kind`, `environment` and `rate_limit`.
+
+    Fields typed `SecretStr` are credentials: in the YAML they must be references (`env:NAME`, `file:path`).
+    `base_url` has the vendor's address as default; with `environment: sandbox` the engine replaces it.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    base_url: str
+
+
+class Target(BaseModel):
+    """What one sync says about its place inside the account (`target:` in the sync's YAML): list, audience, text."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+ConfigT = TypeVar("ConfigT", bound=DestinationConfig)
+TargetT = TypeVar("TargetT", bound=Target)
+
+
+class Destination(ABC, Generic[ConfigT, TargetT]):
+    """One account of one vendor, for one sync. Built per run; keeps no state between batches."""
+
+    kind: ClassVar[str]
+    Config: ClassVar[type[DestinationConfig]]
+    TargetConfig: ClassVar[type[Target]]
+    capabilities: ClassVar[Capabilities]
+
+    def __init__(self, config: ConfigT, target: TargetT) -> None:
+        self.config = config
+        self.target = target
+
+    @abstractmethod
+    def exchange(self, batch: Batch) -> Exchange:
+        """Yield each request, receive its answer, return exactly one result per row of the batch.
+
+        Raises BatchRefused when the provider refused the batch without naming a row (the engine splits it),
+        FatalDestinationError when a person has to act first, UnreadableResponse when an answer makes no sense.
+        """
+
+    @classmethod
+    def check_mapping(
+        cls, identifiers: frozenset[str], fields: frozenset[str], target: TargetT
+    ) -> str | None:
+        """A problem with what a sync maps, in one sentence, or None. Called when the sync's YAML is loaded."""
+        return None
+
+
+def reveal(secret: SecretStr) -> str:
+    """The only place where a credential becomes text: at the header it is written into."""
+    return secret.get_secret_value()

@@ -1,0 +1,40 @@
+-- The warehouse's own record of what every destination acknowledged. Keys, fingerprints and counts only.
+-- Times are UTC. Written by the engine alone, read by dbt as the source `activation`.
+
+create schema if not exists activation;
+
+-- One row per run of a sync.
+create table if not exists activation.sync_runs (
+    run_id varchar not null, sync varchar not null, audience varchar not null, destination varchar not null,
+    channel varchar not null, purpose varchar not null, mode varchar not null, run_status varchar not null,
+    plan_id varchar not null, audience_size bigint not null, ineligible bigint not null, held_out bigint not null,
+    invalid bigint not null, added bigint not null, changed bigint not null, removed bigint not null,
+    unchanged bigint not null, waiting bigint not null, delivered bigint not null, rejected bigint not null,
+    retryable bigint not null, in_doubt bigint not null, suppressed bigint not null, requests bigint not null,
+    held_reason varchar, error varchar, started_at timestamp not null, finished_at timestamp
+);
+
+-- One row per attempt at a row, append-only; unique by (journal_id, seq, position).
+create table if not exists activation.sync_changelog (
+    journal_id varchar not null, seq bigint not null, position bigint not null, run_id varchar not null,
+    sync varchar not null, channel varchar not null, purpose varchar not null, primary_key varchar not null,
+    operation varchar not null, outcome varchar not null, reason varchar, payload_hash varchar,
+    recorded_at timestamp not null
+);
+
+-- One row per row that a destination holds by its own word; unique by (sync, primary_key, identity).
+create table if not exists activation.sync_snapshot (
+    sync varchar not null, primary_key varchar not null, identity varchar not null, payload_hash varchar,
+    destination_key varchar, acked_run_id varchar not null, acked_at timestamp not null
+);
+
+-- One row per row that a destination refused and that nobody has corrected yet.
+create table if not exists activation.rejected_records (
+    sync varchar not null, primary_key varchar not null, identity varchar not null, reason varchar,
+    first_seen_at timestamp not null, last_seen_at timestamp not null, attempts bigint not null
+);
+
+-- The last outcome of each journal that is contained in the tables above.
+create table if not exists activation.merge_mark (
+    sync varchar not null, journal_id varchar not null, seq bigint not null
+);

@@ -1,0 +1,114 @@
+"""The frozen plan: one Parquet file, ordered, readable by its owner only, gone when the run is settled.
+
+Position *n* is the same row for as long as the file lives, so a batch is a range of positions and survives a crash.
+The file is the only place outside the warehouse that holds what will be sent; no copy of it is ever made.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from activations.model import Operation
+
+IDENTIFIER, FIELD = "i.", "f."
+_LEDGER_COLUMNS = ("row_key", "identity", "verdict", "payload_hash", "destination_key")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanRow:
+    """One row of a plan as it is sent."""
+
+    position: int
+    row_key: str
+    identity: str
+    operation: Operation
+    payload_hash: str | None
+    destination_key: str | None
+    sealed: bytes | None
+    identifiers: Mapping[str, str | None]
+    fields: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class PlanFile:
+    """A plan on disk."""
+
+    path: Path
+
+    def slice(self, first: int, count: int) -> list[PlanRow]:
+        """The rows at positions `first` … `first + count - 1`."""
+        frame = pl.scan_parquet(self.path).slice(first, count).collect()
+        return [_row(first + offset, record) for offset, record in enumerate(frame.iter_rows(named=True))]
+
+    def ledger_rows(self) -> pl.DataFrame:
+        """Position, keys, operation and hash of every row: what the ledger keeps, without the payload."""
+        frame = pl.scan_parquet(self.path).select(_LEDGER_COLUMNS).rename({"verdict": "operation"})
+        return frame.with_row_index("position").collect()
+
+    def discard(self) -> None:
+        self.path.unlink(missing_ok=True)
+
+
+def _row(position: int, record: dict[str, Any]) -> PlanRow:
+    return PlanRow(
+        position=position,
+        row_key=record["row_key"],
+        identity=record["identity"],
+        operation=Operation(record["verdict"]),
+        payload_hash=record["payload_hash"],
+        destination_key=record["destination_key"],
+        sealed=record["sealed"],
+        identifiers={k.removeprefix(IDENTIFIER): v for k, v in record.items() if k.startswith(IDENTIFIER)},
+        fields={k.removeprefix(FIELD): v for k, v in record.items() if k.startswith(FIELD)},
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Frozen:
+    """What is known about a plan file once it is written."""
+
+    file: PlanFile
+    rows: int
+    urgent: int
+    """The first `urgent` rows are removals that nothing may hold back."""
+    content_hash: str
+    """Over key, identity, operation and payload hash of every row that is not urgent: what an approval binds to."""
+
+
+def freeze(batches: Iterator[pa.RecordBatch], schema: pa.Schema, path: Path) -> Frozen:
+    """Write the rows once, as they come, to a draft that is synced and renamed. Memory: two batches."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    draft = path.with_suffix(".draft")
+    rows = urgent = 0
+    digest = hashlib.sha256()
+    with os.fdopen(os.open(draft, os.O_CREAT | os.O_TRUNC | os.O_WRONLY, 0o600), "wb") as stream:
+        with pq.ParquetWriter(stream, _without_urgent(schema), compression="zstd") as writer:
+            for batch in batches:
+                rows += batch.num_rows
+                urgent += sum(batch.column("is_urgent").to_pylist())
+                _digest(digest, batch)
+                writer.write_batch(batch.drop_columns(["is_urgent"]))
+        stream.flush()
+        os.fsync(stream.fileno())
+    draft.rename(path)
+    return Frozen(file=PlanFile(path), rows=rows, urgent=urgent, content_hash=digest.hexdigest())
+
+
+def _without_urgent(schema: pa.Schema) -> pa.Schema:
+    return schema.remove(schema.get_field_index("is_urgent"))
+
+
+def _digest(digest: Any, batch: pa.RecordBatch) -> None:
+    calm = batch.filter(pa.compute.invert(batch.column("is_urgent")))
+    columns = [calm.column(name).to_pylist() for name in ("row_key", "identity", "verdict", "payload_hash")]
+    for values in zip(*columns, strict=True):
+        digest.update("\x1f".join(value or "" for value in values).encode("utf-8", "surrogatepass") + b"\n")

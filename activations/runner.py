@@ -1,0 +1,494 @@
+"""The only place that puts the parts together: configuration, warehouse, journal, destination, clock."""
+
+from __future__ import annotations
+
+import os
+import socket
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+import pyarrow as pa
+
+from activations import config, ledger
+from activations.clock import Clock, SystemClock
+from activations.config import Environment, Project, Sync
+from activations.config.documents import parse_model
+from activations.config.project import secret_keys
+from activations.delivery import Deliverer, Progress, RequestsTransport, Tally, Transport
+from activations.delivery.deliverer import Digesters, message_key, row_outcome, seal
+from activations.delivery.rate import RateLimiter
+from activations.delivery.sealing import Sealer
+from activations.destinations.base import Destination
+from activations.destinations.registry import KINDS
+from activations.digests import Digester, normalised_identity
+from activations.errors import ActivationsError, PlanRejected, WarehouseError
+from activations.explain import Explanation, explain
+from activations.journal import Batch, Journal, Lease, OpenState
+from activations.manifest import Manifest, check_sync, load_manifest
+from activations.model import Counts, Outcome, Plan, RunStatus, SyncMode, SyncRun
+from activations.planning import FrozenPlan, PlanFile, PlanInput, make_plan
+from activations.planning.planner import OPEN_ROWS_SCHEMA
+from activations.sandbox.credentials import base_url_for, credentials_for
+from activations.warehouses import DuckDBWarehouse, Session, Warehouse
+
+APPROVAL_VALID = timedelta(hours=24)
+LONGEST_PAUSE = 30.0
+"""Seconds a run waits for a destination that asked to be left alone; a longer wait is left to the next run."""
+
+OnProgress = Callable[[Progress], None]
+
+
+def load_project(root: Path | None = None) -> Project:
+    """The project in or above `root` (default: the current folder), with every known kind of destination."""
+    return config.load_project(root, KINDS)
+
+
+def open_warehouse(project: Project, clock: Clock | None = None) -> Warehouse:
+    settings = project.settings.warehouse
+    return DuckDBWarehouse(
+        project.warehouse_path,
+        wait_seconds=settings.wait_seconds,
+        memory_limit=settings.memory_limit,
+        clock=clock,
+    )
+
+
+@dataclass(slots=True)
+class Engine:
+    """Plans and runs the syncs of one project."""
+
+    project: Project
+    clock: Clock = field(default_factory=SystemClock)
+    transport: Callable[[Sync], Transport] | None = None
+    """How a sync reaches its destination; tests hand in their own."""
+    stop: Event = field(default_factory=Event)
+    """Set it, and the run ends after the batch in flight with a true state."""
+
+    def prepare(self) -> None:
+        """Create what dbt and the engine expect: the ledger's tables and the journal."""
+        ledger.prepare(self._warehouse())
+        with self._journal():
+            pass
+
+    def plan(self, name: str) -> Plan:
+        """What a run would do now. Sends nothing, moves nothing."""
+        sync = self.project.sync(name)
+        with self._journal() as journal, journal.lease(name, _owner()) as lease:
+            self._merge_pending(sync, journal, lease)
+            path = self._plans / f"preview-{uuid.uuid4().hex[:12]}.parquet"
+            try:
+                with self._warehouse().read() as session:
+                    return self._make_plan(sync, journal, session, path).plan
+            finally:
+                path.unlink(missing_ok=True)
+
+    def sync(self, name: str, on_progress: OnProgress | None = None) -> SyncRun:
+        """Plan and deliver. Returns the finished run, also a failed or held one; raises when no plan could be made."""
+        sync = self.project.sync(name)
+        destination = build_destination(self.project, sync)
+        with self._journal() as journal, journal.lease(name, _owner()) as lease:
+            run = _Run(engine=self, sync=sync, journal=journal, lease=lease, destination=destination)
+            return run.go(on_progress or (lambda _: None))
+
+    def status(self) -> list[SyncRun]:
+        """The last run of every sync, in the order of their names; a sync that never ran is NEVER_RUN."""
+        with self._journal() as journal:
+            last = journal.last_runs()
+        return [
+            SyncRun.from_summary(last[n]) if n in last else _new_run(s, "", None, RunStatus.NEVER_RUN)
+            for n, s in self.project.syncs.items()
+        ]
+
+    def check(self) -> list[str]:
+        """Every sync against the manifest; returns their names. The first problem is raised."""
+        manifest = load_manifest(self.project)
+        for sync in self.project.syncs.values():
+            check_sync(
+                sync, manifest.audience(sync.audience, sync.file), self.project.settings.dbt.person_key
+            )
+        manifest.relation(self.project.settings.dbt.eligibility)
+        manifest.relation(self.project.settings.dbt.holdouts)
+        return list(self.project.syncs)
+
+    def release(self, name: str, *, by: str, note: str) -> str:
+        """Let the plan that is held pass, once, as it is. Returns the run that held it."""
+        self.project.sync(name)
+        with self._journal() as journal:
+            held = journal.held_plan(name)
+            if held is None:
+                raise PlanRejected(
+                    f"the last run of `{name}` is not held, so there is nothing to release. See `activations status`"
+                )
+            journal.approve(name, held[1], by=by, note=note, valid=APPROVAL_VALID)
+        return held[0]
+
+    def suppress(self, identifiers: Sequence[str], *, channel: str, reason: str, source: str) -> None:
+        """From the next claim on, nothing but a removal leaves for these people."""
+        digest = self._digester("suppression")
+        with self._journal() as journal:
+            journal.suppress(
+                [digest(normalised_identity(value)) for value in identifiers],
+                channel=channel,
+                reason=reason,
+                source=source,
+            )
+
+    def explain(self, person: str) -> list[Explanation]:
+        """For every sync: why this person is in or out, and what the destination holds."""
+        manifest = load_manifest(self.project)
+        with self._journal() as journal, self._warehouse().read() as session:
+            return [
+                explain(
+                    self.project,
+                    sync,
+                    manifest,
+                    self._warehouse(),
+                    session,
+                    self._plan_input(sync, journal, Path()),
+                    person,
+                )
+                for sync in self.project.syncs.values()
+            ]
+
+    def people_with(self, identifier: str) -> list[str]:
+        """The person ids that an identifier belongs to, by dbt's identity graph."""
+        relation = load_manifest(self.project).relation(self.project.settings.dbt.identifiers)
+        key = self.project.settings.dbt.person_key
+        with self._warehouse().read() as session:
+            found = session.rows(
+                f'select distinct {key} from "{relation.schema}"."{relation.name}" where lower(identifier) = ?',
+                [normalised_identity(identifier)],
+            )
+        return sorted(str(person) for (person,) in found)
+
+    def verify_audit(self) -> int:
+        with self._journal() as journal:
+            return journal.verify_audit()
+
+    # -- parts -------------------------------------------------------------------------------------------------
+
+    @property
+    def _plans(self) -> Path:
+        return self.project.var / "plans"
+
+    def _warehouse(self) -> Warehouse:
+        return open_warehouse(self.project, self.clock)
+
+    @contextmanager
+    def _journal(self) -> Iterator[Journal]:
+        journal = Journal(
+            self.project.var / "journal.sqlite3",
+            audit_key=bytes.fromhex(self._digester("audit").key),
+            now=self.clock.now,
+        )
+        try:
+            yield journal
+        finally:
+            journal.close()
+
+    def _digester(self, use: str) -> Digester:
+        return Digester.for_use(self.project.hash_key(), use)
+
+    def _merge_pending(self, sync: Sync, journal: Journal, lease: Lease) -> None:
+        """Recover what an earlier engine left, and bring the ledger up to date."""
+        recover(self, sync, journal, lease)
+        if journal.unmerged(sync.name):
+            with self._warehouse().write() as session:
+                ledger.merge(session, journal, lease, sync, self._plans)
+
+    def _make_plan(self, sync: Sync, journal: Journal, session: Session, path: Path) -> FrozenPlan:
+        manifest = load_manifest(self.project)
+        if not session.columns(ledger.SNAPSHOT):
+            raise WarehouseError("the ledger's tables are not there yet. Run `activations init`")
+        return make_plan(
+            self.project, sync, manifest, self._warehouse(), session, self._plan_input(sync, journal, path)
+        )
+
+    def _plan_input(self, sync: Sync, journal: Journal, path: Path) -> PlanInput:
+        now = self.clock.now()
+        return PlanInput(
+            open_rows=_open_rows(journal, sync, now),
+            suppressions=sorted(journal.suppressed_digests(sync.channel.value)),
+            ledger_position=f"{journal.journal_id}:{journal.position(sync.name)}",
+            approved_hash=journal.approved_hash(sync.name),
+            installation_key=self.project.hash_key(),
+            now=now,
+            path=path,
+        )
+
+    def _transport(self, sync: Sync) -> Transport:
+        if self.transport:
+            return self.transport(sync)
+        return RequestsTransport(
+            self.clock, allow_plain_loopback=sync.account.environment is Environment.SANDBOX
+        )
+
+
+@dataclass(slots=True, kw_only=True)
+class _Run:
+    """One run of one sync, from lease to ledger."""
+
+    engine: Engine
+    sync: Sync
+    journal: Journal
+    lease: Lease
+    destination: Destination[Any, Any]
+    run: SyncRun = field(init=False)
+    _stopwatch: dict[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        now = self.engine.clock.now()
+        self.run = _new_run(self.sync, f"{now:%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:8]}", now, RunStatus.PLANNED)
+
+    def go(self, on_progress: OnProgress) -> SyncRun:
+        try:
+            frozen = self._plan()
+            tally = self._deliver(frozen, on_progress)
+        except ActivationsError as error:
+            self._finish(replace(self.run, run_status=RunStatus.FAILED, error=str(error)))
+            raise
+        self._finish(_judged(self.run, tally))
+        return self.run
+
+    def _plan(self) -> FrozenPlan:
+        with self._timed("plan"):
+            recover(self.engine, self.sync, self.journal, self.lease)
+            self.journal.save_run(self.lease, self.run)
+            self.engine._merge_pending(self.sync, self.journal, self.lease)
+            path = self.engine._plans / f"{self.run.run_id}.parquet"
+            with self.engine._warehouse().read() as session:
+                frozen = self.engine._make_plan(self.sync, self.journal, session, path)
+            self._plan_made(frozen, path)
+        return frozen
+
+    def _plan_made(self, frozen: FrozenPlan, path: Path) -> None:
+        plan = frozen.plan
+        status = RunStatus.HELD if plan.held_reason else RunStatus.RUNNING
+        self.run = replace(
+            self.run,
+            plan_id=plan.plan_id,
+            counts=plan.counts,
+            held_reason=plan.held_reason,
+            run_status=status,
+        )
+        self.journal.save_run(
+            self.lease, self.run, content_hash=frozen.content_hash, plan_path=path, expires_at=plan.expires_at
+        )
+        if not plan.held_reason:
+            self.journal.use_approval(self.lease, frozen.content_hash, self.run.run_id)
+
+    def _deliver(self, frozen: FrozenPlan, on_progress: OnProgress) -> Tally:
+        """The whole plan; of a held one only the removals that nobody may hold back."""
+        with self._timed("deliver"):
+            if not frozen.sendable_rows:
+                return Tally()
+            if refusal := self._wait_for_destination():
+                return Tally(error=refusal, outcomes=_untried(frozen.sendable_rows))
+            transport = self.engine._transport(self.sync)
+            deliverer = self._deliverer(frozen, transport, on_progress)
+            return deliverer.deliver(rows=frozen.sendable_rows, removals=frozen.plan.counts.removed)
+
+    def _wait_for_destination(self) -> str | None:
+        """A Retry-After that was committed binds every later run."""
+        until = self.journal.not_before(self.sync.name)
+        pause = (until - self.engine.clock.now()).total_seconds() if until else 0.0
+        if pause > LONGEST_PAUSE:
+            return f"the destination asked to be left alone for another {pause:.0f} s. Run the sync again after that"
+        self.engine.clock.sleep(max(pause, 0.0))
+        return None
+
+    def _deliverer(self, frozen: FrozenPlan, transport: Transport, on_progress: OnProgress) -> Deliverer:
+        engine = self.engine
+        rate = self.sync.account.rate_limit or self.sync.capabilities.requests_per_second
+        return Deliverer(
+            sync=self.sync,
+            run_id=self.run.run_id,
+            plan=frozen.frozen.file,
+            destination=self.destination,
+            journal=self.journal,
+            lease=self.lease,
+            transport=transport,
+            limiter=RateLimiter(rate, engine.clock),
+            clock=engine.clock,
+            digesters=Digesters(
+                **{use: engine._digester(use) for use in ("pseudonym", "message", "suppression", "batch")}
+            ),
+            sealer=_sealer(engine, self.sync),
+            stop=engine.stop,
+            on_progress=on_progress,
+        )
+
+    def _finish(self, run: SyncRun) -> None:
+        """Outcomes into the ledger, the plan away. A ledger that cannot be written now is written by the next run."""
+        with self._timed("merge"):
+            self.run = replace(run, finished_at=self.engine.clock.now())
+            trouble = self._merge()
+        self.run = replace(
+            self.run,
+            seconds=self._stopwatch,
+            error=self.run.error or trouble,
+            finished_at=self.engine.clock.now(),
+        )
+        self.journal.save_run(self.lease, self.run)
+        if f"{self.run.run_id}.parquet" not in self.journal.plans_in_use():
+            PlanFile(self.engine._plans / f"{self.run.run_id}.parquet").discard()
+
+    def _merge(self) -> str | None:
+        try:
+            with self.engine._warehouse().write() as session:
+                if not session.columns(ledger.SNAPSHOT):
+                    return None
+                ledger.merge(session, self.journal, self.lease, self.sync, self.engine._plans)
+                ledger.save_run(session, self.run)
+        except WarehouseError as error:
+            return (
+                f"delivered, but the ledger could not be brought up to date, which the next run does: {error}"
+            )
+        return None
+
+    @contextmanager
+    def _timed(self, stage: str) -> Iterator[None]:
+        started = self.engine.clock.monotonic()
+        try:
+            yield
+        finally:
+            self._stopwatch[stage] = round(self.engine.clock.monotonic() - started, 3)
+
+
+def recover(engine: Engine, sync: Sync, journal: Journal, lease: Lease) -> None:
+    """Whatever an engine that died had in flight is in doubt; its runs are interrupted. Safe to repeat."""
+    for batch in journal.in_flight(sync.name):
+        _record_lost(engine, sync, journal, lease, batch)
+    for summary in journal.unfinished_runs(sync.name):
+        run = SyncRun.from_summary(summary)
+        journal.save_run(
+            lease, replace(run, run_status=RunStatus.INTERRUPTED, finished_at=engine.clock.now())
+        )
+    _discard_plans(engine, sync, journal)
+
+
+def _discard_plans(engine: Engine, sync: Sync, journal: Journal) -> None:
+    """Plans of this sync that nothing refers to any more, and drafts that were never finished."""
+    in_use, runs = journal.plans_in_use(), journal.run_ids(sync.name)
+    for path in engine._plans.glob("*"):
+        if path.stem in runs and path.name not in in_use:
+            path.unlink(missing_ok=True)
+
+
+def _record_lost(engine: Engine, sync: Sync, journal: Journal, lease: Lease, batch: Batch) -> None:
+    plan = PlanFile(engine._plans / batch.plan_path)
+    if not plan.path.exists():
+        raise ActivationsError(
+            f"the plan {batch.plan_path} is gone while {batch.span.count} rows of `{sync.name}` were being sent, so nobody can tell which. Restore it from a backup of the state folder"
+        )
+    rows = plan.slice(batch.span.first, batch.span.count)
+    sealer = _sealer(engine, sync)
+    outcomes = [
+        row_outcome(row, Outcome.UNKNOWN, "interrupted", sealed=seal(sealer, sync, row)) for row in rows
+    ]
+    digest = engine._digester("message")
+    messages = (
+        {r.position: message_key(digest, sync.name, r.row_key) for r in rows}
+        if sync.mode is SyncMode.APPEND
+        else {}
+    )
+    journal.record_lost(lease, batch, outcomes, messages, sync.capabilities.settle_seconds)
+
+
+def build_destination(project: Project, sync: Sync) -> Destination[Any, Any]:
+    """The destination with its credentials: the vendor's, or the sandbox's."""
+    account, kind = sync.account, KINDS[sync.account.kind]
+    if account.environment is Environment.SANDBOX:
+        options = {
+            **account.options,
+            **credentials_for(account.kind),
+            "base_url": base_url_for(account.kind, project.sandbox_url),
+        }
+    else:
+        options = account.resolved_options(secret_keys(kind))
+    settings = parse_model(kind.Config, options, account.file, f"destinations.{account.name}")
+    return kind(settings, parse_model(kind.TargetConfig, dict(sync.target), sync.file, "target"))
+
+
+def _sealer(engine: Engine, sync: Sync) -> Sealer:
+    return Sealer(engine._digester("seal").key, sync.name)
+
+
+def _open_rows(journal: Journal, sync: Sync, now: datetime) -> pa.Table:
+    rows = [
+        {
+            "row_key": row.row_key,
+            "identity": row.identity,
+            "state": row.state.value,
+            "payload_hash": row.payload_hash,
+            "destination_key": row.destination_key,
+            "sealed": row.sealed,
+            "maybe": row.maybe,
+            "is_due": row.state is OpenState.IN_DOUBT
+            or (row.state is OpenState.SETTLING and row.settle_until is not None and row.settle_until <= now),
+        }
+        for row in journal.open_rows(sync.name)
+    ]
+    return pa.Table.from_pylist(rows, schema=OPEN_ROWS_SCHEMA)
+
+
+def _new_run(sync: Sync, run_id: str, started_at: datetime | None, status: RunStatus) -> SyncRun:
+    return SyncRun(
+        run_id=run_id,
+        sync=sync.name,
+        audience=sync.audience,
+        destination=sync.account.name,
+        channel=sync.channel,
+        purpose=sync.purpose,
+        mode=sync.mode,
+        run_status=status,
+        plan_id="",
+        counts=Counts(),
+        started_at=started_at,
+    )
+
+
+def _judged(run: SyncRun, tally: Tally) -> SyncRun:
+    """The run with its outcomes and the one word that sums them up."""
+    found = tally.outcomes
+    return replace(
+        run,
+        delivered=found[Outcome.DELIVERED],
+        rejected=found[Outcome.REJECTED],
+        retryable=found[Outcome.RETRYABLE],
+        in_doubt=found[Outcome.UNKNOWN],
+        suppressed=found[Outcome.SUPPRESSED],
+        requests=tally.requests,
+        error=tally.error,
+        run_status=_status(run, tally),
+    )
+
+
+def _status(run: SyncRun, tally: Tally) -> RunStatus:
+    found = tally.outcomes
+    if tally.interrupted:
+        return RunStatus.INTERRUPTED
+    if tally.error:
+        return RunStatus.FAILED
+    if run.held_reason:
+        return RunStatus.HELD
+    return (
+        RunStatus.PARTIAL
+        if found[Outcome.REJECTED] or found[Outcome.RETRYABLE] or found[Outcome.UNKNOWN]
+        else RunStatus.SUCCEEDED
+    )
+
+
+def _untried(rows: int) -> Counter[Outcome]:
+    return Counter({Outcome.RETRYABLE: rows})
+
+
+def _owner() -> str:
+    return f"{socket.gethostname()}:{os.getpid()}"

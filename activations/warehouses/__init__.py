@@ -1,0 +1,6 @@
+"""One module per warehouse. Everything that differs between warehouses in Python is behind `Warehouse`."""
+
+from activations.warehouses.base import Session, Warehouse
+from activations.warehouses.duckdb import DuckDBWarehouse
+
+__all__ = ["DuckDBWarehouse", "Session", "Warehouse"]

@@ -1,0 +1,53 @@
+"""What the engine asks of a warehouse."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
+
+import pyarrow as pa
+from sqlglot.expressions import Expression
+
+from activations.manifest import Relation
+
+
+class Session(Protocol):
+    """An open connection. Statements are sqlglot expressions; text only where it comes from this package's own files."""
+
+    def run(self, statement: Expression | str, parameters: Sequence[Any] = ()) -> None: ...
+
+    def rows(self, query: Expression | str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]: ...
+
+    def stream(self, query: Expression, batch_rows: int) -> pa.RecordBatchReader:
+        """Rows in the query's order, read as they are needed. No other statement may run until it is read."""
+
+    def load(self, name: str, table: pa.Table) -> None:
+        """Make `table` readable under `name` (temporary, this session only); replaces one of that name."""
+
+    def keep(self, name: str, query: Expression) -> None:
+        """Materialise a query as a temporary table of this session; replaces one of that name."""
+
+    def columns(self, relation: Relation) -> Mapping[str, str]:
+        """Column → type of a relation; empty when there is none."""
+
+    def transaction(self) -> AbstractContextManager[None]:
+        """Everything inside happens, or nothing."""
+
+
+class Warehouse(Protocol):
+    """Where audiences and ledger live."""
+
+    dialect: str
+    """sqlglot's name of its SQL."""
+
+    def read(self) -> AbstractContextManager[Session]:
+        """A session that writes nothing but temporary tables."""
+
+    def write(self) -> AbstractContextManager[Session]: ...
+
+    def sha256(self, text: Expression) -> Expression:
+        """Lower-case hexadecimal SHA-256 of the text's UTF-8 bytes."""
+
+    def md5(self, text: Expression) -> Expression:
+        """Lower-case hexadecimal MD5 of the text's UTF-8 bytes."""

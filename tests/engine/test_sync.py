@@ -1,0 +1,200 @@
+"""What a sync promises, through the real engine, warehouse and journal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from activations.model import RunStatus
+from tests.engine.world import World, cannot_connect, garbled, lost_after, lost_before, refuse_batch_with, refuse_rows, status
+
+
+def test_second_run_sends_nothing(world: World) -> None:
+    first = world.add("a", "b", "c").run()
+    assert (first.delivered, first.counts.added, first.run_status) == (3, 3, RunStatus.SUCCEEDED)
+    requests = world.other.requests
+    second = world.run()
+    assert (second.counts.planned, second.counts.unchanged) == (0, 3)
+    assert world.other.requests == requests
+    assert second.run_status is RunStatus.SUCCEEDED
+
+
+def test_changed_value_is_sent_alone(world: World) -> None:
+    world.add("a", "b").run()
+    run = world.set("a", score=9).run()
+    assert (run.counts.changed, run.counts.added, run.delivered) == (1, 0, 1)
+    assert {row["score"] for row in world.other.held.values()} == {9, 1}
+
+
+def test_a_value_that_becomes_null_counts_as_changed(world: World) -> None:
+    world.add("a", "b").run()
+    assert world.set("a", score=None).run().counts.changed == 1
+    assert world.set("a", score=3).run().counts.changed == 1
+
+
+def test_leavers_are_removed_from_a_mirror(world: World) -> None:
+    world.add("a", "b").run()
+    run = world.drop("a").run()
+    assert (run.counts.removed, run.delivered) == (1, 1)
+    assert world.other.emails == {"b@example.com"}
+
+
+def test_upsert_never_removes(make_world: Callable[..., World]) -> None:
+    world = make_world(mode="upsert")
+    world.add("a", "b").run()
+    assert world.drop("a").run().counts.removed == 0
+    assert world.other.emails == {"a@example.com", "b@example.com"}
+
+
+def test_lost_eligibility_is_a_removal(world: World) -> None:
+    world.add("a", "b").run()
+    run = world.block("a", "consent").run()
+    assert (run.counts.ineligible, run.counts.removed) == (1, 1)
+    assert dict(run.counts.ineligible_by_reason) == {"consent": 1}
+    assert world.other.emails == {"b@example.com"}
+
+
+def test_unknown_eligibility_is_no(world: World) -> None:
+    world.add("a")
+    world.eligible.clear()
+    run = world.run()
+    assert dict(run.counts.ineligible_by_reason) == {"unknown": 1}
+    assert world.other.requests == 0
+
+
+def test_held_out_people_are_not_sent(make_world: Callable[..., World]) -> None:
+    world = make_world(holdout="control")
+    world.held_out = {"a"}
+    run = world.add("a", "b").run()
+    assert (run.counts.held_out, run.delivered) == (1, 1)
+
+
+def test_changed_identifier_is_a_removal_and_an_addition(world: World) -> None:
+    world.add("a").run()
+    run = world.set("a", email="new@example.com").run()
+    assert (run.counts.removed, run.counts.added, run.counts.changed) == (1, 1, 0)
+    assert world.other.emails == {"new@example.com"}
+
+
+def test_invalid_rows_are_counted_by_reason_and_not_sent(world: World) -> None:
+    world.add("good").add("n", email=None).add("m", email="not an address").add("twice").add("twice", score=2)
+    world.rows.append({"person_id": None, "email": "x@example.com", "score": 1, "event_id": "e"})
+    run = world.run()
+    assert dict(run.counts.invalid_by_reason) == {"duplicate_key": 2, "malformed_identifier": 1, "missing_identifier": 1, "null_key": 1}
+    assert run.counts.adds_up
+    assert world.other.emails == {"good@example.com"}
+
+
+def test_a_key_that_becomes_ambiguous_is_not_removed(world: World) -> None:
+    world.add("a", "b").run()
+    run = world.add("a", score=7).run()
+    assert (run.counts.removed, run.counts.invalid) == (0, 2)
+    assert len(world.other.held) == 2
+
+
+def test_one_address_belongs_to_one_person(world: World) -> None:
+    world.add("a", email="shared@example.com").add("b", email="shared@example.com")
+    run = world.run()
+    assert (run.delivered, dict(run.counts.invalid_by_reason)) == (1, {"shared_identifier": 1})
+    assert world.run().counts.planned == 0
+    after = world.drop("a").run()
+    assert (after.counts.removed, after.counts.added) == (1, 0)
+    assert world.run().counts.added == 1
+    assert world.other.emails == {"shared@example.com"}
+
+
+def test_one_bad_row_costs_one_row(world: World) -> None:
+    world.add(*(f"p{n}" for n in range(40)))
+    world.other.always = refuse_batch_with(lambda change: change["identifiers"].get("email") == "p7@example.com")
+    run = world.run()
+    assert (run.delivered, run.rejected, run.run_status) == (39, 1, RunStatus.PARTIAL)
+    assert run.requests <= 2 * 7 + 1
+
+
+def test_a_rejected_row_waits_until_its_value_changes(world: World) -> None:
+    world.other.always = refuse_rows(lambda change: change["fields"].get("score") == 13)
+    world.add("a", score=13).add("b")
+    assert world.run().rejected == 1
+    again = world.run()
+    assert (again.counts.planned, dict(again.counts.waiting_by_reason)) == (0, {"rejected": 1})
+    assert world.query("select reason, attempts from activation.rejected_records") == [("bad_row", 1)]
+    assert world.set("a", score=14).run().delivered == 1
+    assert world.query("select count(*) from activation.rejected_records") == [(0,)]
+
+
+def test_a_person_rejected_after_delivery_is_still_removed(world: World) -> None:
+    world.add("a", "b").run()
+    world.other.always = refuse_rows(lambda change: change["fields"].get("score") == 13)
+    assert world.set("a", score=13).run().rejected == 1
+    assert world.drop("a").run().counts.removed == 1
+    assert world.other.emails == {"b@example.com"}
+
+
+@pytest.mark.parametrize("fault", [lost_before, lost_after, garbled, status(500)])
+def test_a_lost_answer_leaves_the_rows_in_doubt_until_they_are_asserted_again(world: World, fault: object) -> None:
+    world.other.script.append(fault)  # type: ignore[arg-type]
+    run = world.add("a", "b").run()
+    assert (run.in_doubt, run.delivered) == (2, 0)
+    second = world.run()
+    assert second.delivered == 2
+    assert world.other.emails == {"a@example.com", "b@example.com"}
+    assert dict(world.run().counts.waiting_by_reason) == {"settling": 2}
+    world.clock.sleep(3600)
+    assert world.run().delivered == 2, "asserted once more after the settle window"
+    assert world.run().counts.planned == 0
+
+
+def test_someone_in_doubt_who_leaves_is_removed(world: World) -> None:
+    world.other.script.append(lost_after)
+    world.add("a").run()
+    run = world.add("b").drop("a").run()
+    assert run.counts.removed == 1
+    assert world.other.emails == {"b@example.com"}
+
+
+def test_an_unreachable_destination_loses_nothing(world: World) -> None:
+    world.other.always = cannot_connect
+    run = world.add("a", "b").run()
+    assert (run.run_status, run.retryable) == (RunStatus.FAILED, 2)
+    assert "cannot be reached" in (run.error or "")
+    world.other.always = None
+    assert world.run().delivered == 2
+
+
+def test_refused_credentials_stop_the_run_and_say_what_to_do(world: World) -> None:
+    world.other.always = status(401)
+    run = world.add("a").run()
+    assert run.run_status is RunStatus.FAILED
+    assert "destinations.yml" in (run.error or "")
+    assert world.query("select count(*) from activation.sync_snapshot") == [(0,)]
+
+
+def test_a_short_retry_after_is_waited_for(world: World) -> None:
+    world.other.script.append(status(429, {"retry-after": "2"}))
+    assert world.add("a").run().delivered == 1
+
+
+def test_a_long_retry_after_binds_the_next_run_too(world: World) -> None:
+    world.other.script.append(status(429, {"retry-after": "600"}))
+    assert world.add("a").run().run_status is RunStatus.FAILED
+    requests = world.other.requests
+    assert world.run().run_status is RunStatus.FAILED
+    assert world.other.requests == requests
+    world.clock.sleep(600)
+    assert world.run().delivered == 1
+
+
+def test_planned_rows_equal_their_outcomes(world: World) -> None:
+    world.other.always = refuse_rows(lambda change: str(change["identifiers"].get("email", "")).startswith("p3"))
+    run = world.add(*(f"p{n}" for n in range(50))).run()
+    assert run.counts.planned == run.delivered + run.rejected + run.retryable + run.in_doubt + run.suppressed
+    assert world.query("select count(*) from activation.sync_changelog") == [(50,)]
+
+
+def test_a_newly_mapped_field_is_back_filled(world: World) -> None:
+    world.add("a", "b").run()
+    world.configure(fields={"score": "score", "event": "event_id"})
+    run = world.run()
+    assert run.counts.changed == 2
+    assert all("event" in row for row in world.other.held.values())
