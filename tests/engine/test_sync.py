@@ -7,7 +7,16 @@ from collections.abc import Callable
 import pytest
 
 from activations.model import RunStatus
-from tests.engine.world import World, cannot_connect, garbled, lost_after, lost_before, refuse_batch_with, refuse_rows, status
+from tests.engine.world import (
+    World,
+    cannot_connect,
+    garbled,
+    lost_after,
+    lost_before,
+    refuse_batch_with,
+    refuse_rows,
+    status,
+)
 
 
 def test_second_run_sends_nothing(world: World) -> None:
@@ -81,7 +90,12 @@ def test_invalid_rows_are_counted_by_reason_and_not_sent(world: World) -> None:
     world.add("good").add("n", email=None).add("m", email="not an address").add("twice").add("twice", score=2)
     world.rows.append({"person_id": None, "email": "x@example.com", "score": 1, "event_id": "e"})
     run = world.run()
-    assert dict(run.counts.invalid_by_reason) == {"duplicate_key": 2, "malformed_identifier": 1, "missing_identifier": 1, "null_key": 1}
+    assert dict(run.counts.invalid_by_reason) == {
+        "duplicate_key": 2,
+        "malformed_identifier": 1,
+        "missing_identifier": 1,
+        "null_key": 1,
+    }
     assert run.counts.adds_up
     assert world.other.emails == {"good@example.com"}
 
@@ -106,7 +120,9 @@ def test_one_address_belongs_to_one_person(world: World) -> None:
 
 def test_one_bad_row_costs_one_row(world: World) -> None:
     world.add(*(f"p{n}" for n in range(40)))
-    world.other.always = refuse_batch_with(lambda change: change["identifiers"].get("email") == "p7@example.com")
+    world.other.always = refuse_batch_with(
+        lambda change: change["identifiers"].get("email") == "p7@example.com"
+    )
     run = world.run()
     assert (run.delivered, run.rejected, run.run_status) == (39, 1, RunStatus.PARTIAL)
     assert run.requests <= 2 * 7 + 1
@@ -132,7 +148,9 @@ def test_a_person_rejected_after_delivery_is_still_removed(world: World) -> None
 
 
 @pytest.mark.parametrize("fault", [lost_before, lost_after, garbled, status(500)])
-def test_a_lost_answer_leaves_the_rows_in_doubt_until_they_are_asserted_again(world: World, fault: object) -> None:
+def test_a_lost_answer_leaves_the_rows_in_doubt_until_they_are_asserted_again(
+    world: World, fault: object
+) -> None:
     world.other.script.append(fault)  # type: ignore[arg-type]
     run = world.add("a", "b").run()
     assert (run.in_doubt, run.delivered) == (2, 0)
@@ -186,7 +204,9 @@ def test_a_long_retry_after_binds_the_next_run_too(world: World) -> None:
 
 
 def test_planned_rows_equal_their_outcomes(world: World) -> None:
-    world.other.always = refuse_rows(lambda change: str(change["identifiers"].get("email", "")).startswith("p3"))
+    world.other.always = refuse_rows(
+        lambda change: str(change["identifiers"].get("email", "")).startswith("p3")
+    )
     run = world.add(*(f"p{n}" for n in range(50))).run()
     assert run.counts.planned == run.delivered + run.rejected + run.retryable + run.in_doubt + run.suppressed
     assert world.query("select count(*) from activation.sync_changelog") == [(50,)]

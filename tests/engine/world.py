@@ -57,7 +57,9 @@ class OtherSide:
         answer = self.script.popleft() if self.script else self.always
         return answer(self, request) if answer else self.accept(request)
 
-    def accept(self, request: Request, *, results: Callable[[Mapping[str, Any]], str] = lambda _: "ok") -> Response:
+    def accept(
+        self, request: Request, *, results: Callable[[Mapping[str, Any]], str] = lambda _: "ok"
+    ) -> Response:
         """Apply every row for which `results` says ok, and answer with one result per row."""
         answers = []
         for change in changes_in(request):
@@ -114,7 +116,9 @@ def refuse_rows(is_bad: Callable[[Mapping[str, Any]], bool]) -> Answer:
 
 def refuse_batch_with(is_bad: Callable[[Mapping[str, Any]], bool]) -> Answer:
     """All or nothing, without saying which row was bad."""
-    return lambda other, request: Response(status=400) if any(map(is_bad, changes_in(request))) else other.accept(request)
+    return lambda other, request: (
+        Response(status=400) if any(map(is_bad, changes_in(request))) else other.accept(request)
+    )
 
 
 class World:
@@ -135,7 +139,13 @@ class World:
 
     def add(self, *people: str, score: int = 1, **columns: Any) -> World:
         for person in people:
-            row = {"person_id": person, "email": f"{person}@example.com", "score": score, "event_id": f"{person}-1", **columns}
+            row = {
+                "person_id": person,
+                "email": f"{person}@example.com",
+                "score": score,
+                "event_id": f"{person}-1",
+                **columns,
+            }
             self.rows.append(row)
             self.eligible.setdefault(person, None)
         return self
@@ -169,13 +179,41 @@ class World:
                 "is_deferred boolean, first_blocker varchar, blockers varchar, consent_event_id varchar, evaluated_at timestamp)"
             )
             rules = [
-                [p, "email", "marketing", reason in (None, "deferred"), reason == "deferred", None if reason == "deferred" else reason, reason or "", None, self.clock.moment]
+                [
+                    p,
+                    "email",
+                    "marketing",
+                    reason in (None, "deferred"),
+                    reason == "deferred",
+                    None if reason == "deferred" else reason,
+                    reason or "",
+                    None,
+                    self.clock.moment,
+                ]
                 for p, reason in self.eligible.items()
             ]
-            rules.append(["somebody", "email", "marketing", False, False, "consent", "consent", None, self.clock.moment])
+            rules.append(
+                [
+                    "somebody",
+                    "email",
+                    "marketing",
+                    False,
+                    False,
+                    "consent",
+                    "consent",
+                    None,
+                    self.clock.moment,
+                ]
+            )
             _insert(db, "eligibility.fct_eligibility", rules)
-            db.execute("create or replace table eligibility.dim_holdouts (holdout varchar, person_id varchar, is_held_out boolean, assigned_at timestamp)")
-            _insert(db, "eligibility.dim_holdouts", [["control", p, p in self.held_out, self.clock.moment] for p in [*self.eligible, "somebody"]])
+            db.execute(
+                "create or replace table eligibility.dim_holdouts (holdout varchar, person_id varchar, is_held_out boolean, assigned_at timestamp)"
+            )
+            _insert(
+                db,
+                "eligibility.dim_holdouts",
+                [["control", p, p in self.held_out, self.clock.moment] for p in [*self.eligible, "somebody"]],
+            )
         return self
 
     def engine(self) -> Engine:
@@ -203,7 +241,12 @@ class World:
         home = self.root / "activations"
         (home / "syncs").mkdir(parents=True)
         (home / "project.yml").write_text("warehouse: {wait_seconds: 1}\n")
-        account = {"kind": "webhook", "environment": "sandbox", "url": "https://hooks.example.com/x", "signing_secret": "env:NOT_SET"}
+        account = {
+            "kind": "webhook",
+            "environment": "sandbox",
+            "url": "https://hooks.example.com/x",
+            "signing_secret": "env:NOT_SET",
+        }
         (home / "destinations.yml").write_text(yaml.safe_dump({"destinations": {"hook": account}}))
         document = {
             "audience": "aud_people",
@@ -222,17 +265,36 @@ class World:
         self._write_manifest()
 
     def _write_manifest(self) -> None:
-        columns = {name: {"name": name, "data_type": kind, "config": {"meta": {"pii": "email"} if name == "email" else {}}} for name, kind in AUDIENCE_TYPES.items()}
+        columns = {
+            name: {
+                "name": name,
+                "data_type": kind,
+                "config": {"meta": {"pii": "email"} if name == "email" else {}},
+            }
+            for name, kind in AUDIENCE_TYPES.items()
+        }
         meta = {"primary_key": self.audience_key, "purpose": "marketing", "channels": ["email"]}
-        audience = _node("aud_people", "audiences", "public", columns, {"contract": {"enforced": True}, "meta": meta})
-        others = [_node("fct_eligibility", "eligibility"), _node("dim_holdouts", "eligibility"), _node("fct_profile_identifiers", "profiles")]
+        audience = _node(
+            "aud_people", "audiences", "public", columns, {"contract": {"enforced": True}, "meta": meta}
+        )
+        others = [
+            _node("fct_eligibility", "eligibility"),
+            _node("dim_holdouts", "eligibility"),
+            _node("fct_profile_identifiers", "profiles"),
+        ]
         target = self.root / "dbt/target"
         target.mkdir(parents=True)
         nodes = {node["unique_id"]: node for node in [audience, *others]}
         (target / "manifest.json").write_text(json.dumps({"nodes": nodes}))
 
 
-def _node(name: str, schema: str, access: str = "private", columns: Mapping[str, Any] | None = None, config: Mapping[str, Any] | None = None) -> dict[str, Any]:
+def _node(
+    name: str,
+    schema: str,
+    access: str = "private",
+    columns: Mapping[str, Any] | None = None,
+    config: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
     return {
         "resource_type": "model",
         "unique_id": f"model.test.{name}",

@@ -1,0 +1,3 @@
+from activations.cli import main
+
+main()

@@ -1,0 +1,5 @@
+"""The command line: `python -m activations`, or `activations`."""
+
+from activations.cli.app import main
+
+__all__ = ["main"]

@@ -1,0 +1,152 @@
+"""What people read in a terminal: a column per sync, so that a handful of them fits 100 columns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from rich.markup import escape
+from rich.table import Table
+
+from activations.config import Project
+from activations.explain import Explanation
+from activations.model import Counts, Plan, RunStatus, SyncRun
+
+_COLOURS = {
+    RunStatus.SUCCEEDED: "green",
+    RunStatus.FAILED: "red",
+    RunStatus.HELD: "yellow",
+    RunStatus.PARTIAL: "yellow",
+    RunStatus.INTERRUPTED: "yellow",
+}
+Row = tuple[str, list[str]]
+
+
+def plain(text: str) -> str:
+    """Text from a file or a database, without power over the terminal."""
+    return escape(text)
+
+
+def run_table(runs: Sequence[SyncRun], title: str = "Last run of every sync") -> Table:
+    """Counts of one run per column. Rows that are zero everywhere and rarely matter are left out."""
+    return _table(
+        title,
+        [_heading(run.sync) for run in runs],
+        _run_rows(runs),
+        sections={"status", "held out", "removed", "in doubt"},
+    )
+
+
+def plan_table(plans: Sequence[Plan], project: Project) -> Table:
+    """What would change, per sync."""
+    rows = list(_scope_rows([plan.counts for plan in plans]))
+    rows.append(("guard", ["held" if plan.held_reason else "passes" for plan in plans]))
+    table = _table(
+        "What a run would do now",
+        [_heading(plan.sync) for plan in plans],
+        iter(rows),
+        sections={"held out", "removed"},
+    )
+    reasons = [f"{plan.sync}: {plain(plan.held_reason)}" for plan in plans if plan.held_reason]
+    table.caption = "\n".join(reasons) or None
+    return table
+
+
+def plan_summary(plan: Plan) -> dict[str, Any]:
+    """A plan as JSON: counts by operation and reason."""
+    counts = {name: _jsonable(getattr(plan.counts, name)) for name in Counts.__dataclass_fields__}
+    return {
+        "sync": plan.sync,
+        "plan_id": plan.plan_id,
+        **counts,
+        "held_reason": plan.held_reason,
+        "created_at": plan.created_at.isoformat(),
+        "expires_at": plan.expires_at.isoformat(),
+    }
+
+
+def held_text(run: SyncRun) -> str:
+    return f"{run.held_reason}. If that is right: `activations release {run.sync} --by NAME --note WHY`, then run it again"
+
+
+def explanation_table(person: str, items: Sequence[Explanation]) -> Table:
+    """One person, one row per sync."""
+    table = Table(title=f"Why {plain(person)} is in or out", title_justify="left", show_lines=False)
+    for heading in ("sync", "verdict", "blockers", "destination holds it", "consent event"):
+        table.add_column(heading, overflow="fold")
+    for item in items:
+        held = f"since {item.acknowledged_at:%Y-%m-%d %H:%M}" if item.acknowledged_at else "no"
+        doubt = f" ({item.open_state})" if item.open_state else ""
+        table.add_row(
+            _heading(item.sync),
+            plain(item.verdict),
+            ", ".join(item.blockers) or "–",
+            held + doubt,
+            plain(item.consent_event_id or "–"),
+        )
+    return table
+
+
+def _heading(sync: str) -> str:
+    return sync.replace("__", "\n→ ")
+
+
+def _run_rows(runs: Sequence[SyncRun]) -> Iterator[Row]:
+    yield "destination", [run.destination for run in runs]
+    yield "channel", [run.channel.value for run in runs]
+    yield "status", [_coloured(run.run_status) for run in runs]
+    yield from _scope_rows([run.counts for run in runs])
+    yield "delivered", _numbers(run.delivered for run in runs)
+    yield "rejected", _numbers(run.rejected for run in runs)
+    for name in ("retryable", "suppressed"):
+        if any(getattr(run, name) for run in runs):
+            yield name, _numbers(getattr(run, name) for run in runs)
+    yield "in doubt", _numbers(run.in_doubt for run in runs)
+    yield (
+        "finished (UTC)",
+        [f"{run.finished_at:%m-%d %H:%M:%S}" if run.finished_at else "never" for run in runs],
+    )
+
+
+def _scope_rows(counts: Sequence[Counts]) -> Iterator[Row]:
+    yield "audience", _numbers(c.audience_size for c in counts)
+    for total, reasons in (
+        ("ineligible", "ineligible_by_reason"),
+        ("invalid", "invalid_by_reason"),
+        ("waiting", "waiting_by_reason"),
+    ):
+        if total == "ineligible" or any(getattr(c, total) for c in counts):
+            yield total, _numbers(getattr(c, total) for c in counts)
+            yield from _reason_rows([getattr(c, reasons) for c in counts])
+    yield "held out", _numbers(c.held_out for c in counts)
+    for name in ("unchanged", "added", "changed", "removed"):
+        yield name, _numbers(getattr(c, name) for c in counts)
+
+
+def _reason_rows(reasons: Sequence[Mapping[str, int]]) -> Iterator[Row]:
+    for reason in sorted({name for found in reasons for name in found}):
+        yield f"  {plain(reason)}", _numbers(found.get(reason, 0) for found in reasons)
+
+
+def _table(title: str, headings: Sequence[str], rows: Iterable[Row], sections: set[str]) -> Table:
+    table = Table(title=title, title_justify="left", caption_justify="left")
+    table.add_column("", no_wrap=True)
+    for heading in headings:
+        table.add_column(heading, justify="right", overflow="fold")
+    for label, cells in rows:
+        table.add_row(label, *cells, end_section=label in sections)
+    return table
+
+
+def _coloured(status: RunStatus) -> str:
+    colour = _COLOURS.get(status)
+    word = status.value.replace("_", " ")
+    return f"[{colour}]{word}[/]" if colour else word
+
+
+def _numbers(values: Iterable[int]) -> list[str]:
+    return [f"{value:,}" for value in values]
+
+
+def _jsonable(value: Any) -> Any:
+    return dict(value) if isinstance(value, Mapping) else value

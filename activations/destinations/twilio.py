@@ -1,0 +1,220 @@
+"""Twilio Programmable Messaging: one text message to one person per request.
+
+Twilio has no idempotency key and says itself that a request repeated after a 5xx may send twice. So this kind is not
+idempotent: an unclear answer leaves the message in doubt, and nothing here ever sends it again.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+import unicodedata
+from collections.abc import Generator, Mapping
+from typing import Any, ClassVar, Self
+
+from pydantic import Field, SecretStr, field_validator, model_validator
+
+from activations.destinations.base import Destination, DestinationConfig, Exchange, Target, reveal
+from activations.destinations.normalise import e164, json_exact
+from activations.destinations.outcomes import delivered, json_object, rejected
+from activations.errors import FatalDestinationError, UnreadableResponse
+from activations.model import (
+    Batch,
+    Capabilities,
+    Change,
+    Channel,
+    Request,
+    Response,
+    RowResult,
+    SyncMode,
+    Wait,
+)
+
+MAX_BODY_CHARACTERS = 1_600
+PLACEHOLDER = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)(?:\|([^{}|]*))?\}")
+OPT_OUT_WORDING = re.compile(r"\b(stop|unsubscribe|opt[ -]?out)\b", re.IGNORECASE)
+
+# https://www.twilio.com/docs/api/errors
+REASONS: Mapping[int, str] = {
+    21211: "invalid_number",
+    21265: "invalid_number",
+    21408: "region_not_enabled",
+    21602: "empty_text",
+    21604: "invalid_number",
+    21608: "unverified_number",
+    21610: "opted_out",
+    21612: "unroutable",
+    21614: "not_mobile",
+    21617: "text_too_long",
+    21635: "landline",
+    30003: "unreachable",
+    30004: "blocked",
+    30005: "unknown_number",
+    30006: "landline",
+}
+# The sender is wrong, so every further message would fail too.
+BROKEN_SENDER: Mapping[int, str] = {
+    20404: "account_not_found",
+    21212: "invalid_sender",
+    21603: "sender_missing",
+    21606: "sender_cannot_text",
+    21659: "sender_not_owned",
+    21660: "sender_not_owned",
+    21701: "messaging_service_not_found",
+    21703: "messaging_service_without_sender",
+    21705: "messaging_service_invalid",
+}
+
+
+class TwilioConfig(DestinationConfig):
+    """The account's SID and its token. The SID is no secret, but lies beside the token in every secret store."""
+
+    base_url: str = "https://api.twilio.com"
+    account_sid: SecretStr
+    auth_token: SecretStr
+
+
+class TwilioTarget(Target):
+    """Who sends, and what. `{field}` is replaced by a mapped field, `{field|text}` has a text for when it is empty."""
+
+    messaging_service_sid: str | None = Field(None, pattern=r"^MG[0-9a-fA-F]{32}$")
+    from_number: str | None = Field(None, pattern=r"^(\+[1-9][0-9]{6,14}|[0-9]{3,8}|[A-Za-z0-9 ]{1,11})$")
+    body: str = Field(min_length=1, max_length=MAX_BODY_CHARACTERS)
+    opt_out_added_by_service: bool = False
+    """The messaging service itself appends how to stop; otherwise the text has to say it."""
+
+    @field_validator("body")
+    @classmethod
+    def _only_placeholders(cls, body: str) -> str:
+        rest = PLACEHOLDER.sub("", body)
+        if "{" in rest or "}" in rest:
+            raise ValueError("braces stand for a field: write {field} or {field|text when empty}")
+        return body
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if (self.messaging_service_sid is None) == (self.from_number is None):
+            raise ValueError("name the sender: either messaging_service_sid or from_number")
+        if not self.opt_out_added_by_service and not OPT_OUT_WORDING.search(PLACEHOLDER.sub("", self.body)):
+            raise ValueError(
+                "the text must say how to stop, for instance `Reply STOP to opt out`; "
+                "set opt_out_added_by_service when the messaging service appends it"
+            )
+        return self
+
+    @property
+    def placeholders(self) -> frozenset[str]:
+        return frozenset(match[1] for match in PLACEHOLDER.finditer(self.body))
+
+
+class TwilioMessaging(Destination[TwilioConfig, TwilioTarget]):
+    """Text messages from one account."""
+
+    kind: ClassVar[str] = "twilio"
+    Config = TwilioConfig
+    TargetConfig = TwilioTarget
+    capabilities: ClassVar[Capabilities] = Capabilities(
+        channels=frozenset({Channel.SMS}),
+        modes=frozenset({SyncMode.APPEND}),
+        identifiers=frozenset({"phone"}),
+        max_batch_rows=1,
+        idempotent=False,
+        # Twilio documents no figure: it caps concurrency (429, code 20429) and queues what a sender cannot carry.
+        requests_per_second=None,
+    )
+
+    @classmethod
+    def check_mapping(
+        cls, identifiers: frozenset[str], fields: frozenset[str], target: TwilioTarget
+    ) -> str | None:
+        missing = sorted(target.placeholders - fields)
+        if missing:
+            return (
+                f"the text names {{{missing[0]}}}: map `{missing[0]}` under fields or take it out of the text"
+            )
+        return None
+
+    def exchange(self, batch: Batch) -> Exchange:
+        results: list[RowResult] = []
+        for change in batch.changes:
+            results.append((yield from self._message(change)))
+        return results
+
+    def _message(self, change: Change) -> Generator[Request | Wait, Response, RowResult]:
+        number = e164(change.identifiers.get("phone", ""))
+        text, problem = render(self.target.body, change.fields)
+        if not number or problem:
+            return rejected(change, problem or "invalid_number")
+        response = yield self._request(number, text)
+        if response.is_success:
+            return _accepted(change, response)
+        return _declined(change, response)
+
+    def _request(self, number: str, text: str) -> Request:
+        sid = reveal(self.config.account_sid)
+        sender = (
+            {"MessagingServiceSid": self.target.messaging_service_sid}
+            if self.target.messaging_service_sid
+            else {"From": self.target.from_number or ""}
+        )
+        login = base64.b64encode(f"{sid}:{reveal(self.config.auth_token)}".encode()).decode("ascii")
+        return Request(
+            method="POST",
+            url=f"{self.config.base_url}/2010-04-01/Accounts/{sid}/Messages.json",
+            headers={"authorization": f"Basic {login}", "accept": "application/json"},
+            form={"To": number, **sender, "Body": text},
+        )
+
+
+def render(body: str, fields: Mapping[str, Any]) -> tuple[str, str | None]:
+    """The text for one person, or the reason why there is none. Values come from forms: they stay on one line."""
+    missing = False
+
+    def fill(match: re.Match[str]) -> str:
+        nonlocal missing
+        value = _one_line(fields.get(match[1])) or match[2]
+        missing = missing or value is None
+        return value or ""
+
+    text = PLACEHOLDER.sub(fill, body)
+    if missing:
+        return "", "missing_field"
+    return (text, None) if len(text) <= MAX_BODY_CHARACTERS else ("", "text_too_long")
+
+
+def _one_line(value: Any) -> str:
+    if value is None:
+        return ""
+    text = str(json_exact(value))
+    visible = (" " if unicodedata.category(c)[0] in "CZ" else c for c in text)
+    return " ".join("".join(visible).split())
+
+
+def _accepted(change: Change, response: Response) -> RowResult:
+    """201 with a message id. A message that failed at once says so in its status."""
+    message = json_object(response)
+    sid, code = message.get("sid"), message.get("error_code")
+    if not isinstance(sid, str) or not sid:
+        raise UnreadableResponse("the message was answered without an id")
+    if message.get("status") in ("failed", "undelivered", "canceled"):
+        return rejected(change, _reason(code))
+    return delivered(change, sid)
+
+
+def _declined(change: Change, response: Response) -> RowResult:
+    """A 4xx with a code: Twilio took nothing. Anything else leaves the message in doubt."""
+    if not 400 <= response.status < 500 or response.status == 408:
+        raise UnreadableResponse(f"HTTP {response.status} does not say whether the message was taken")
+    code = json_object(response).get("code")
+    if isinstance(code, int) and code in BROKEN_SENDER:
+        raise FatalDestinationError(
+            BROKEN_SENDER[code],
+            fix=f"Correct the account or the sender in Twilio (error {code}); no message was taken",
+        )
+    return rejected(change, _reason(code) if code else f"http_{response.status}")
+
+
+def _reason(code: object) -> str:
+    if not isinstance(code, int):
+        return "not_sent"
+    return REASONS.get(code, f"twilio_{code}")

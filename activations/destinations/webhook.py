@@ -1,0 +1,181 @@
+"""A signed webhook: changes as JSON to an address of your own, signed as Standard Webhooks describes.
+
+The contract for receivers is in docs/destinations.md. In short: check the signature, treat `webhook-id` as the key of
+the batch, and answer row by row with `{"results": [{"key", "status": "ok|rejected|retry", "reason"}]}` or for all
+rows at once with `{"accepted": true}`. An answer that says neither leaves the rows in doubt.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, ClassVar
+
+from pydantic import Field, SecretStr
+
+from activations.destinations.base import Destination, DestinationConfig, Exchange, Target, reveal
+from activations.destinations.normalise import json_exact
+from activations.destinations.outcomes import (
+    delivered,
+    json_object,
+    refused,
+    rejected,
+    retryable,
+    safe_code,
+    unknown,
+)
+from activations.errors import ConfigError, FatalDestinationError, UnreadableResponse
+from activations.model import Batch, Capabilities, Change, Channel, Request, Response, RowResult, SyncMode
+
+SECRET_PREFIX = "whsec_"
+
+
+class WebhookConfig(DestinationConfig):
+    """Where to send, and the shared secret (`whsec_` and base64) that signs every body."""
+
+    base_url: str = ""
+    """Takes the place of `url` when set: the sandbox."""
+    url: str = Field(pattern=r"^https://[^\s/?#@]+[^\s#@]*$")
+    signing_secret: SecretStr
+    previous_signing_secret: SecretStr | None = None
+    """While a secret is rotated both sign, so that receivers can switch whenever they like."""
+
+
+class WebhookTarget(Target):
+    """Nothing to choose: the address is the account's, and every body names its sync."""
+
+
+class SignedWebhook(Destination[WebhookConfig, WebhookTarget]):
+    """One address of your own."""
+
+    kind: ClassVar[str] = "webhook"
+    Config = WebhookConfig
+    TargetConfig = WebhookTarget
+    capabilities: ClassVar[Capabilities] = Capabilities(
+        channels=frozenset(Channel),
+        modes=frozenset(SyncMode),
+        identifiers=frozenset({"email", "phone", "external_id"}),
+        max_batch_rows=500,
+        max_batch_bytes=1_000_000,
+        # A receiver that obeys Standard Webhooks answers a repeated `webhook-id` without acting again.
+        idempotent=True,
+    )
+
+    def __init__(self, config: WebhookConfig, target: WebhookTarget) -> None:
+        super().__init__(config, target)
+        given = {
+            "signing_secret": config.signing_secret,
+            "previous_signing_secret": config.previous_signing_secret,
+        }
+        self._keys = [_signing_key(reveal(secret), name) for name, secret in given.items() if secret]
+
+    def now(self) -> datetime:
+        """Signed with the body; receivers refuse a signature that is older than five minutes."""
+        return datetime.now(UTC)
+
+    def exchange(self, batch: Batch) -> Exchange:
+        response = yield self._request(batch)
+        if response.is_success:
+            return _results(batch, json_object(response))
+        return _refusal(batch, response)
+
+    def _request(self, batch: Batch) -> Request:
+        body = json.dumps(_document(batch), ensure_ascii=False, separators=(",", ":")).encode("utf-8")
+        message_id, timestamp = batch.idempotency_key, int(self.now().timestamp())
+        signatures = [_signature(key, message_id, timestamp, body) for key in self._keys]
+        return Request(
+            method="POST",
+            url=self.config.base_url or self.config.url,
+            headers={
+                "content-type": "application/json",
+                "webhook-id": message_id,
+                "webhook-timestamp": str(timestamp),
+                "webhook-signature": " ".join(signatures),
+            },
+            body=body,
+        )
+
+
+def _document(batch: Batch) -> dict[str, Any]:
+    return {
+        "sync": batch.sync,
+        "run": batch.run_id,
+        "batch": batch.number,
+        "idempotency_key": batch.idempotency_key,
+        "changes": [_change(change) for change in batch.changes],
+    }
+
+
+def _change(change: Change) -> dict[str, Any]:
+    return {
+        "operation": change.operation.value,
+        "key": _key(change),
+        "identifiers": dict(change.identifiers),
+        "fields": {name: json_exact(value) for name, value in change.fields.items()},
+    }
+
+
+def _key(change: Change) -> str:
+    return change.destination_key or change.pseudonym
+
+
+def _signing_key(secret: str, name: str) -> bytes:
+    try:
+        key = base64.b64decode(secret.removeprefix(SECRET_PREFIX), validate=True)
+    except (binascii.Error, ValueError):
+        key = b""
+    # Standard Webhooks asks for 24 to 64 bytes.
+    if not 24 <= len(key) <= 64:
+        raise ConfigError(
+            "is no signing secret",
+            key=name,
+            fix=f"It is `{SECRET_PREFIX}` followed by 24 to 64 random bytes in base64",
+        )
+    return key
+
+
+def _signature(key: bytes, message_id: str, timestamp: int, body: bytes) -> str:
+    """`v1,` and the HMAC of id, time and the raw body: what is signed is what is sent, byte for byte."""
+    signed = f"{message_id}.{timestamp}.".encode() + body
+    return "v1," + base64.b64encode(hmac.new(key, signed, hashlib.sha256).digest()).decode("ascii")
+
+
+def _results(batch: Batch, body: Mapping[str, Any]) -> list[RowResult]:
+    """Row by row as answered. A row the receiver does not mention is in doubt: it may have done half of the batch."""
+    accepted, listed = body.get("accepted"), body.get("results")
+    if isinstance(listed, list):
+        answers = {str(item.get("key")): item for item in listed if isinstance(item, dict)}
+        return [_result(change, answers.get(_key(change))) for change in batch.changes]
+    if accepted is True:
+        return [delivered(change, _key(change)) for change in batch.changes]
+    if accepted is False:
+        return refused(batch, safe_code(body.get("reason"), "not_accepted"))
+    raise UnreadableResponse("the receiver answered neither `results` nor `accepted`")
+
+
+def _result(change: Change, answer: Mapping[str, Any] | None) -> RowResult:
+    if answer is None:
+        return unknown(change, "not_in_results")
+    match answer.get("status"):
+        case "ok":
+            return delivered(change, _key(change))
+        case "rejected":
+            return rejected(change, safe_code(answer.get("reason"), "rejected"))
+        case "retry":
+            return retryable(change, safe_code(answer.get("reason"), "retry"))
+    return unknown(change, "unknown_status")
+
+
+def _refusal(batch: Batch, response: Response) -> list[RowResult]:
+    if response.status in (404, 410):
+        raise FatalDestinationError(
+            f"receiver_gone (HTTP {response.status})", fix="Correct the account's url in destinations.yml"
+        )
+    if response.status in (408, 425) or not 400 <= response.status < 500:
+        raise UnreadableResponse(f"HTTP {response.status} does not say what the receiver took")
+    return refused(batch, f"http_{response.status}")

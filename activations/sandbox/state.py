@@ -1,0 +1,86 @@
+"""What the other side holds, in one SQLite file, so that a second demo meets the same lists and audiences."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+SCHEMA = (Path(__file__).parent / "schema.sql").read_text(encoding="utf-8")
+KEPT_REQUESTS = 10_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """A place inside an account that a sync names: its list or audience exists in the sandbox from then on."""
+
+    kind: str
+    target: Mapping[str, Any]
+    name: str
+
+
+class State:
+    """One connection, one writer at a time. The stand-ins own their tables; this class owns none but the log."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._lock = threading.RLock()
+        self._db = sqlite3.connect(folder / "state.sqlite3", check_same_thread=False, isolation_level=None)
+        self._db.row_factory = sqlite3.Row
+        for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "busy_timeout=5000", "secure_delete=ON"):
+            self._db.execute(f"PRAGMA {pragma}")
+        self._db.executescript(SCHEMA)
+
+    @contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """All of a request or nothing of it."""
+        with self._lock:
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._db
+            except BaseException:
+                self._db.execute("ROLLBACK")
+                raise
+            self._db.execute("COMMIT")
+
+    def rows(self, sql: str, *values: Any) -> list[sqlite3.Row]:
+        with self._lock:
+            return self._db.execute(sql, values).fetchall()
+
+    def one(self, sql: str, *values: Any) -> sqlite3.Row | None:
+        with self._lock:
+            row: sqlite3.Row | None = self._db.execute(sql, values).fetchone()
+            return row
+
+    def count(self, sql: str, *values: Any) -> int:
+        row = self.one(sql, *values)
+        return int(row[0]) if row else 0
+
+    def log(self, vendor: str, method: str, path: str, status: int, fault: str | None, ms: float) -> None:
+        """Remember a request. Never its query: look-ups carry addresses there."""
+        with self.transaction() as db:
+            cursor = db.execute(
+                "insert into requests (at, vendor, method, path, status, fault, milliseconds)"
+                " values (?, ?, ?, ?, ?, ?, ?)",
+                (time.time(), vendor, method, path, status, fault, round(ms, 1)),
+            )
+            last = cursor.lastrowid or 0
+            if last % 1_000 == 0:
+                db.execute("delete from requests where request_id <= ?", (last - KEPT_REQUESTS,))
+
+    def forget(self) -> None:
+        """Everything that was sent. Lists and audiences stay: somebody made them."""
+        kept = {"klaviyo_lists", "meta_audiences", "sqlite_sequence"}
+        names = [row["name"] for row in self.rows("select name from sqlite_master where type = 'table'")]
+        with self.transaction() as db:
+            for name in set(names) - kept:
+                db.execute(f"delete from {name}")
+
+    def close(self) -> None:
+        with self._lock:
+            self._db.close()

@@ -1,0 +1,1 @@
+"""When: assets, checks, schedules and sensors."""

@@ -1,0 +1,1 @@
+"""One file per idea: sources, dbt, checks, syncs, jobs, schedules, sensors, alerts."""

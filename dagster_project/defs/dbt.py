@@ -1,0 +1,156 @@
+"""dbt models as assets. Three invocations, cut where something has to stand between two of them:
+
+profiles ─(checks on the profiles)─▶ audiences ─(checks on each audience)─▶ syncs ─▶ monitoring
+
+A blocking check stops what comes after it only when that is another step, and monitoring reads what the syncs wrote.
+"""
+
+# No `from __future__ import annotations` here: Dagster compares the type of `context` with the class itself.
+
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+from dagster_dbt import (
+    DagsterDbtTranslator,
+    DagsterDbtTranslatorSettings,
+    DbtCliResource,
+    DbtProject,
+    dbt_assets,
+)
+
+from activations.config import Project
+from dagster_project.defs.sources import LEDGER
+from dagster_project.resources import DUCKDB
+
+Properties = Mapping[str, Any]
+
+PROFILES = "run_clock staging identity profiles"
+MONITORING = "monitoring"
+
+
+class LayerTranslator(DagsterDbtTranslator):
+    """Assets are named layer/model and grouped by layer, which is the model's folder and its schema."""
+
+    def __init__(self, sync_keys: Sequence[dg.AssetKey]) -> None:
+        super().__init__(DagsterDbtTranslatorSettings(enable_duplicate_source_asset_keys=True))
+        self._sync_keys = sync_keys
+
+    def get_asset_key(self, dbt_resource_props: Properties) -> dg.AssetKey:
+        if dbt_resource_props["resource_type"] == "source":
+            return source_key(dbt_resource_props)
+        return dg.AssetKey([layer(dbt_resource_props), dbt_resource_props["name"]])
+
+    def get_group_name(self, dbt_resource_props: Properties) -> str:
+        return layer(dbt_resource_props)
+
+    def get_description(self, dbt_resource_props: Properties) -> str:
+        """The model's own words; the SQL is one click away and would bury them."""
+        return dbt_resource_props["description"] or f"dbt model {dbt_resource_props['name']}"
+
+    def get_owners(self, dbt_resource_props: Properties) -> Sequence[str] | None:
+        owner = meta(dbt_resource_props).get("owner") or _group_owner(dbt_resource_props)
+        return [team(owner)] if owner else None
+
+    def get_tags(self, dbt_resource_props: Properties) -> Mapping[str, str]:
+        purpose = meta(dbt_resource_props).get("purpose")
+        return {**super().get_tags(dbt_resource_props), **({"purpose": purpose} if purpose else {})}
+
+    def get_asset_spec(
+        self, manifest: Properties, unique_id: str, project: DbtProject | None
+    ) -> dg.AssetSpec:
+        """Monitoring comes after the syncs: it reads what they wrote, which no `ref` or `source` says."""
+        spec = super().get_asset_spec(manifest, unique_id, project)
+        if spec.group_name != MONITORING or not unique_id.startswith("model."):
+            return spec
+        return spec.merge_attributes(deps=self._sync_keys)
+
+
+def source_key(properties: Properties) -> dg.AssetKey:
+    """raw/<table>, as the assets that load it; every ledger table is the one asset that makes them all."""
+    if properties["schema"] == LEDGER.path[0]:
+        return LEDGER
+    return dg.AssetKey([properties["schema"], properties["identifier"]])
+
+
+def layer(properties: Properties) -> str:
+    """The folder below models/; a model that lies directly in there is named by its schema."""
+    folders = properties["fqn"][1:-1]
+    return folders[0] if folders else properties["schema"]
+
+
+def meta(properties: Properties) -> Properties:
+    return properties.get("config", {}).get("meta") or {}
+
+
+def team(owner: str) -> str:
+    """Dagster knows owners as addresses or as team:name."""
+    return owner if "@" in owner else f"team:{owner}"
+
+
+def _group_owner(properties: Properties) -> str | None:
+    group = properties.get("group")
+    return group.get("owner", {}).get("name") if isinstance(group, Mapping) else None
+
+
+def dbt_project(project: Project) -> DbtProject:
+    """The dbt project with a manifest that knows every file: assets of a model deleted yesterday would mislead."""
+    prepared = DbtProject(project.dbt_project_dir, target_path=project.manifest_path.parent)
+    if is_stale(prepared):
+        dbt_cli(prepared).cli(["parse", "--quiet"], target_path=prepared.target_path).wait()
+    return prepared
+
+
+def is_stale(project: DbtProject) -> bool:
+    """Whether dbt has to parse again: no manifest, or a file or folder changed after it was written."""
+    if not project.manifest_path.exists():
+        return True
+    written = project.manifest_path.stat().st_mtime
+    return any(path.stat().st_mtime > written for path in _sources(project))
+
+
+def _sources(project: DbtProject) -> Iterator[Path]:
+    """Files and folders (a deletion touches its folder) that dbt parses."""
+    yield from project.project_dir.glob("*.yml")
+    for folder in ("models", "macros", "seeds", "tests", "snapshots"):
+        yield from (project.project_dir / folder).glob("**/*")
+
+
+def dbt_cli(project: DbtProject) -> DbtCliResource:
+    """dbt from this interpreter's own environment: it need not be on PATH."""
+    return DbtCliResource(project_dir=project, dbt_executable=str(Path(sys.executable).with_name("dbt")))
+
+
+def read_manifest(project: DbtProject) -> dict[str, Any]:
+    manifest: dict[str, Any] = json.loads(project.manifest_path.read_text(encoding="utf-8"))
+    return manifest
+
+
+def models_as_assets(
+    project: DbtProject, manifest: Properties, translator: LayerTranslator
+) -> list[dg.AssetsDefinition]:
+    def step(name: str, select: str, exclude: str | None = None) -> dg.AssetsDefinition:
+        @dbt_assets(
+            name=name,
+            manifest=manifest,
+            select=select,
+            exclude=exclude,
+            project=project,
+            dagster_dbt_translator=translator,
+            pool=DUCKDB,
+        )
+        def build(context: dg.AssetExecutionContext, dbt: DbtCliResource) -> Iterator[Any]:
+            # Unit tests need no data and belong to `make test`; data tests run here and become asset checks.
+            command = ["build", "--exclude-resource-type", "unit_test"]
+            yield from dbt.cli(command, context=context).stream()
+
+        return build
+
+    return [
+        step("dbt_profiles", PROFILES),
+        step("dbt_audiences", "fqn:*", exclude=f"{PROFILES} {MONITORING}"),
+        step("dbt_monitoring", MONITORING),
+    ]

@@ -1,0 +1,116 @@
+"""`make demo`: the whole pipeline on all of the demo data, as a real Dagster run of the real definitions.
+
+The run happens in a process of its own, as it would under the daemon; this one starts the sandbox, watches the run's
+event log and prints what came of it. Run it again: the destinations acknowledged everybody, so nothing is sent.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+import uuid
+from pathlib import Path
+
+import dagster as dg
+from rich.console import Console
+
+from activations.cli.tables import run_table
+from activations.errors import ActivationsError
+from activations.model import SyncRun
+from activations.runner import Engine, load_project
+from dagster_project import local
+from dagster_project.progress import RunView, follow, show
+
+ROOT = Path(__file__).resolve().parents[1]
+TAG = "activations/demo"
+
+
+def main() -> int:
+    """0 when every sync went through; otherwise 1 and one message."""
+    console = Console()
+    try:
+        return demo(console)
+    except ActivationsError as error:
+        console.print(f"[red]{error}[/red]", highlight=False)
+    except KeyboardInterrupt:
+        console.print("Stopped. Run `make demo` again: it goes on where it was.")
+    return 1
+
+
+def demo(console: Console) -> int:
+    project = load_project(ROOT)
+    os.environ.setdefault("ACTIVATIONS_DEMO_SCALE", "full")
+    began = time.monotonic()
+    console.print(f"Running the pipeline ({os.environ['ACTIVATIONS_DEMO_SCALE']} data) in Dagster …")
+    with local.sandbox(project) as sandbox:
+        os.environ.update(local.environment(project, sandbox.url))
+        view = run_pipeline(console, project.var / "logs" / "demo.log")
+    if view.problems:
+        return report_problem(console, view)
+    report(console, Engine(load_project(ROOT)).status(), time.monotonic() - began)
+    return 0
+
+
+def run_pipeline(console: Console, log: Path) -> RunView:
+    """Start the job `pipeline` and watch it to its end."""
+    token = uuid.uuid4().hex
+    tags = json.dumps({TAG: token})
+    command = [sys.executable, "-m", "dagster", "job", "execute", "-m", "dagster_project.definitions"]
+    command += ["-d", str(ROOT), "-j", "pipeline", "--tags", tags]
+    with local.child(command, os.environ, log) as process, dg.DagsterInstance.get() as instance:
+        run_id = await_run(instance, token, process)
+        if run_id is None:
+            raise local.LaunchError(
+                f"Dagster did not start the run. Its words are in {log}:\n{last_words(log)}"
+            )
+        return show(
+            console, follow(instance, run_id, lambda: process.poll() is None, lambda: time.sleep(0.4))
+        )
+
+
+def await_run(instance: dg.DagsterInstance, token: str, process: subprocess.Popen[bytes]) -> str | None:
+    """The id of the run that carries our token; None when its process ended without one."""
+    while True:
+        alive = process.poll() is None
+        if runs := instance.get_runs(filters=dg.RunsFilter(tags={TAG: token})):
+            return runs[0].run_id
+        if not alive:
+            return None
+        time.sleep(0.2)
+
+
+def last_words(log: Path, lines: int = 12) -> str:
+    return "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:])
+
+
+def report_problem(console: Console, view: RunView) -> int:
+    console.print("\n[bold red]The pipeline stopped.[/bold red]")
+    for text in [*view.problems[:3], *(f"check failed: {name}" for name in view.checks_failed[:5])]:
+        console.print(f"  {text}", highlight=False, markup=False)
+    console.print("`make dev` shows the run with its logs.")
+    return 1
+
+
+def report(console: Console, runs: list[SyncRun], seconds: float) -> None:
+    console.print()
+    console.print(run_table(runs, "What every sync did"))
+    sent = sum(run.delivered for run in runs)
+    again = " Run `make demo` again: it sends nothing." if sent else ""
+    console.print(f"\n{sent:,} rows delivered, {seconds:.0f} s in all.{again}", highlight=False)
+    console.print(NEXT, highlight=False)
+
+
+NEXT = """
+Where to look next
+  make dev                         Dagster (lineage, runs, checks), sandbox page
+  .venv/bin/activations status     the last run of every sync
+  .venv/bin/activations plan       what would be sent now
+  .venv/bin/activations explain    why one person is, or is not, sent
+"""
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Raw tables of the demonstration, and how to load them."""

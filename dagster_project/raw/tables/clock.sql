@@ -1,0 +1,1 @@
+select as_of, true as _generated from scope

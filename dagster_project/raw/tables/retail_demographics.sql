@@ -1,0 +1,3 @@
+select *
+from publisher_demographics
+where household_id in (from scope_households)

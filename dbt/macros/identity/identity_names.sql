@@ -1,0 +1,36 @@
+{#- A name as it is compared: letters only, lower case, without the accents of Latin alphabets. -#}
+{% macro identity_name_key(column) -%}
+    nullif(
+        {{ identity_letters_only(
+            "translate(lower(trim(" ~ column ~ ")), 'àáâãäåāçćčèéêëēěìíîïīñńňòóôõöøōřŕśšťùúûüūůýÿžźż',"
+            ~ " 'aaaaaaaccceeeeeeiiiiinnnooooooorrsstuuuuuuyyzzz')") }},
+        ''
+    )
+{%- endmacro %}
+
+
+{#- Keeps the hyphen: the halves of a double-barrelled surname are compared one by one. -#}
+{% macro identity_letters_only(expression) -%}
+    regexp_replace({{ expression }}, '[^a-z-]', '', 'g')
+{%- endmacro %}
+
+
+{#- Edits (insert, delete, replace, swap of neighbours) that turn one text into the other. -#}
+{% macro identity_edit_distance(left, right) -%}
+    {{ return(adapter.dispatch('identity_edit_distance')(left, right)) }}
+{%- endmacro %}
+
+{#- Postgres: needs the extension fuzzystrmatch, and counts a swap as two edits. -#}
+{% macro default__identity_edit_distance(left, right) -%}
+    levenshtein({{ left }}, {{ right }})
+{%- endmacro %}
+
+{% macro duckdb__identity_edit_distance(left, right) -%}
+    damerau_levenshtein({{ left }}, {{ right }})
+{%- endmacro %}
+
+
+{#- One slip of the pen apart. Short names are left out: of three letters one is a third of the name. -#}
+{% macro identity_is_near(left, right) -%}
+    (least(length({{ left }}), length({{ right }})) >= 4 and {{ identity_edit_distance(left, right) }} = 1)
+{%- endmacro %}

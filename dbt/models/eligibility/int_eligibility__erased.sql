@@ -1,0 +1,19 @@
+with refusals as (
+
+    select * from {{ ref('int_consent__standing_refusals') }}
+
+),
+
+final as (
+
+    select
+        person_id,
+        channel,
+        purpose,
+        'erased' as reason
+    from refusals
+    where action = 'erased'
+
+)
+
+select * from final

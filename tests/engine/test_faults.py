@@ -1,0 +1,197 @@
+"""An engine that dies, a warehouse that is taken, two engines at once."""
+
+from __future__ import annotations
+
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+import pytest
+
+from activations.errors import ActivationsError, SyncBusy, WarehouseLocked
+from activations.model import Request, Response, RunStatus
+from tests.engine.world import OtherSide, World
+
+
+class Killed(BaseException):
+    """Like kill -9: nothing catches it, nothing is cleaned up after it."""
+
+
+def killed_before(_other: OtherSide, _request: Request) -> Response:
+    raise Killed
+
+
+def killed_after(other: OtherSide, request: Request) -> Response:
+    other.accept(request)
+    raise Killed
+
+
+@pytest.mark.parametrize("kill", [killed_before, killed_after])
+def test_a_killed_state_sync_converges(world: World, kill: object) -> None:
+    world.other.script.append(kill)  # type: ignore[arg-type]
+    with pytest.raises(Killed):
+        world.add("a", "b").run()
+    run = world.run()
+    assert (run.run_status, run.delivered) == (RunStatus.SUCCEEDED, 2)
+    assert world.other.emails == {"a@example.com", "b@example.com"}
+    assert [s.run_status for s in world.engine().status()] == [RunStatus.SUCCEEDED]
+
+
+@pytest.mark.parametrize("kill", [killed_before, killed_after])
+def test_a_killed_message_is_in_doubt_and_never_repeated(
+    make_world: Callable[..., World], kill: object
+) -> None:
+    world = make_world(mode="append")
+    world.other.script.append(kill)  # type: ignore[arg-type]
+    with pytest.raises(Killed):
+        world.add("a").run()
+    assert dict(world.run().counts.waiting_by_reason) == {"in_doubt": 1}
+    assert len(world.other.received) <= 1
+
+
+def test_someone_killed_in_flight_who_then_leaves_is_removed(world: World) -> None:
+    world.other.script.append(killed_after)
+    with pytest.raises(Killed):
+        world.add("a", "b").run()
+    world.drop("a").run()
+    assert world.other.emails == {"b@example.com"}
+
+
+@pytest.mark.parametrize("commit", range(1, 12))
+def test_a_crash_at_any_commit_of_the_journal_loses_nothing(
+    world: World, commit: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Die at the n-th commit, recover, and the other side equals the audience; every outcome is counted once."""
+    world.add("a", "b").build()
+    seen = 0
+    opened: list[sqlite3.Connection] = []
+
+    class Dying(sqlite3.Connection):
+        def execute(self, sql: str, *args: object) -> sqlite3.Cursor:
+            nonlocal seen
+            if sql == "commit":
+                seen += 1
+                if seen == commit:
+                    raise Killed
+            return super().execute(sql, *args)  # type: ignore[arg-type]
+
+    connect = sqlite3.connect
+
+    def open_dying(*args: Any, **options: Any) -> sqlite3.Connection:
+        opened.append(connect(*args, factory=Dying, **options))
+        return opened[-1]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sqlite3, "connect", open_dying)
+        with suppress(Killed):
+            world.engine().sync("people")
+    for connection in opened:  # a dead process holds no lock
+        connection.close()
+    assert seen >= min(commit, 5), "the crash point was reached"
+    world.run()
+    world.clock.sleep(3600)
+    world.run()
+    assert world.other.emails == {"a@example.com", "b@example.com"}
+    assert world.query("select count(*), count(distinct primary_key) from activation.sync_snapshot") == [
+        (2, 2)
+    ]
+    assert world.query(
+        "select count(*) from (select 1 from activation.sync_changelog group by journal_id, seq, position having count(*) > 1)"
+    ) == [(0,)]
+    assert world.run().counts.planned == 0
+
+
+def test_a_crash_between_ledger_and_journal_counts_nothing_twice(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from activations.journal import Journal
+
+    def die(*_: object) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Journal, "merged", die)
+        with pytest.raises(Killed):
+            world.add("a", "b").run()
+    world.run()
+    assert world.query("select count(*) from activation.sync_changelog") == [(2,)]
+    assert world.query("select count(*) from activation.sync_snapshot") == [(2,)]
+
+
+def test_two_engines_never_work_on_one_sync(world: World) -> None:
+    def second_engine(other: OtherSide, request: Request) -> Response:
+        with pytest.raises(SyncBusy, match="another process is running the sync"):
+            world.engine().sync("people")
+        return other.accept(request)
+
+    world.other.script.append(second_engine)
+    assert world.add("a").run().delivered == 1
+
+
+def test_a_locked_warehouse_is_named_and_changes_nothing(world: World) -> None:
+    world.add("a").build()
+    path = world.root / "var/warehouse.duckdb"
+    code = (
+        f"import duckdb, sys; c = duckdb.connect({str(path)!r}); print('open', flush=True); sys.stdin.read()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as holder:
+        assert holder.stdout is not None and holder.stdout.readline()
+        with pytest.raises(WarehouseLocked, match=f"process {holder.pid} holds warehouse.duckdb"):
+            world.engine().sync("people")
+        holder.communicate()
+    assert world.other.requests == 0
+    assert world.run().delivered == 1
+
+
+def test_a_warehouse_that_is_locked_after_sending_is_merged_by_the_next_run(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from activations import ledger
+
+    def locked(*_: object) -> int:
+        raise WarehouseLocked("somebody holds it")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ledger, "merge", locked)
+        run = world.add("a").run()
+    assert (run.run_status, run.delivered) == (RunStatus.SUCCEEDED, 1)
+    assert "the next run does" in (run.error or "")
+    assert world.run().counts.planned == 0
+    assert world.query("select count(*) from activation.sync_snapshot") == [(1,)]
+
+
+def test_no_warehouse_no_ledger_no_model_are_three_different_messages(world: World) -> None:
+    path = world.root / "var/warehouse.duckdb"
+    path.rename(path.with_suffix(".away"))
+    with pytest.raises(ActivationsError, match="no warehouse file"):
+        world.engine().sync("people")
+    path.with_suffix(".away").rename(path)
+    import duckdb
+
+    with duckdb.connect(str(path)) as db:
+        db.execute("drop table audiences.aud_people")
+    with pytest.raises(ActivationsError, match="aud_people has not been built"):
+        world.engine().sync("people")
+    with duckdb.connect(str(path)) as db:
+        db.execute("drop schema activation cascade")
+    with pytest.raises(ActivationsError, match="activations init"):
+        world.engine().sync("people")
+
+
+def test_a_finished_run_leaves_no_plan_behind(world: World) -> None:
+    world.add("a").run()
+    world.engine().plan("people")
+    assert list((world.root / "var/plans").iterdir()) == []
+
+
+def test_a_preview_writes_nothing(world: World) -> None:
+    world.add("a").build()
+    plan = world.engine().plan("people")
+    assert plan.counts.added == 1
+    assert world.other.requests == 0
+    assert [run.run_status for run in world.engine().status()] == [RunStatus.NEVER_RUN]
