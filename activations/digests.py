@@ -36,7 +36,7 @@ class Digester:
         text = SEPARATOR.join(parts)
         return _sha256(self.key + _sha256(self.key + text))
 
-    def sql(self, text: exp.Expression, sha256: Callable[[exp.Expression], exp.Expression]) -> exp.Expression:
+    def sql(self, text: exp.Expr, sha256: Callable[[exp.Expr], exp.Expr]) -> exp.Expr:
         """The same digest of one text expression, computed by the warehouse with its `sha256`."""
         key = exp.Literal.string(self.key)
         inner = sha256(exp.DPipe(this=key, expression=text, safe=True))

@@ -31,7 +31,7 @@ from activations.digests import Digester, normalised_identity
 from activations.errors import ActivationsError, PlanRejected, WarehouseError
 from activations.explain import Explanation, explain
 from activations.journal import Batch, Journal, Lease, OpenState
-from activations.manifest import Manifest, check_sync, load_manifest
+from activations.manifest import check_sync, load_manifest
 from activations.model import Counts, Outcome, Plan, RunStatus, SyncMode, SyncRun
 from activations.planning import FrozenPlan, PlanFile, PlanInput, make_plan
 from activations.planning.planner import OPEN_ROWS_SCHEMA

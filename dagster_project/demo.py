@@ -26,6 +26,7 @@ from dagster_project.progress import RunView, follow, show
 
 ROOT = Path(__file__).resolve().parents[1]
 TAG = "activations/demo"
+SHOWN, SHOWN_LINES = 4, 12
 
 
 def main() -> int:
@@ -87,9 +88,12 @@ def last_words(log: Path, lines: int = 12) -> str:
 
 
 def report_problem(console: Console, view: RunView) -> int:
+    """What stopped it, in the words of whoever raised it; the whole story is in Dagster."""
     console.print("\n[bold red]The pipeline stopped.[/bold red]")
-    for text in [*view.problems[:3], *(f"check failed: {name}" for name in view.checks_failed[:5])]:
-        console.print(f"  {text}", highlight=False, markup=False)
+    for text in [*view.problems[:SHOWN], *(f"check failed: {name}" for name in view.checks_failed[:SHOWN])]:
+        lines = text.splitlines()
+        shown = [*lines[:SHOWN_LINES], *(["…"] if len(lines) > SHOWN_LINES else [])]
+        console.print("\n".join(f"  {line}" for line in shown), highlight=False, markup=False, soft_wrap=True)
     console.print("`make dev` shows the run with its logs.")
     return 1
 

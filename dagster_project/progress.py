@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
@@ -123,7 +124,13 @@ def _problem(event: dg.DagsterEvent) -> str:
     if failure.user_failure_data and failure.user_failure_data.description:
         return failure.user_failure_data.description
     error = failure.error.cause or failure.error if failure.error else None
-    return error.message.partition(": ")[2].strip() if error else ""
+    return _essence(error.message.partition(": ")[2]) if error else ""
+
+
+def _essence(message: str) -> str:
+    """Of dbt's long story only what dbt itself called errors, without colours and empty lines."""
+    told = re.sub(r"\x1b\[[0-9;]*m", "", message).split("Errors parsed from dbt logs:")[-1]
+    return "\n".join(line for line in told.splitlines() if line.strip()).strip()
 
 
 def _row_count(event: dg.DagsterEvent) -> int:

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import dagster as dg
 import duckdb
-from activations.runner import Engine, load_project
 
 from activations.config import Project
 from activations.errors import WarehouseError, WarehouseLocked
+from activations.runner import Engine, load_project
 
 DUCKDB = "duckdb"
 """The pool of everything that opens the warehouse file: one writer, and a reader shuts the writer out too."""

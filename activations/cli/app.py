@@ -100,9 +100,7 @@ def plan(context: typer.Context, syncs: Names = None, as_json: Json = False) -> 
     project = _load(context)
     engine = Engine(project)
     plans = [engine.plan(name) for name in _names(project, syncs)]
-    _print(
-        [tables.plan_summary(p) for p in plans], as_json, lambda: out.print(tables.plan_table(plans, project))
-    )
+    _print([tables.plan_summary(p) for p in plans], as_json, lambda: out.print(tables.plan_table(plans)))
 
 
 @app.command()
@@ -173,7 +171,7 @@ def explain(
     _print(
         as_data,
         as_json,
-        lambda: [out.print(tables.explanation_table(who, items)) for who, items in found.items()],
+        lambda: out.print(*[tables.explanation_table(who, items) for who, items in found.items()], sep="\n"),
     )
 
 
@@ -276,7 +274,7 @@ def _names(project: Project, asked: list[str] | None) -> list[str]:
     return [project.sync(name).name for name in asked] if asked else list(project.syncs)
 
 
-def _print(data: Any, as_json: bool, show: Callable[[], object]) -> None:
+def _print(data: Any, as_json: bool, show: Callable[[], None]) -> None:
     if as_json:
         print(json.dumps(data, indent=2))
     else:

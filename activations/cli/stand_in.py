@@ -30,10 +30,14 @@ def sandbox_for(project: Project, syncs: Iterable[str], notice: Callable[[str], 
     if not needed or "ACTIVATIONS_SANDBOX_URL" in os.environ or _answers(project.sandbox_url):
         yield project
         return
-    from activations.sandbox.server import start_in_background  # half a second that most commands need not spend
+    from activations.sandbox.server import (
+        start_in_background,  # half a second that most commands need not spend
+    )
 
     with start_in_background(project.var / "sandbox", places=sandbox_places(project)) as running:
-        notice("No sandbox is running, so one is started for this command (keep one with `activations sandbox`).")
+        notice(
+            "No sandbox is running, so one is started for this command (keep one with `activations sandbox`)."
+        )
         yield replace(project, settings=project.settings.model_copy(update={"sandbox_url": running.url}))
 
 

@@ -8,7 +8,6 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
-from activations.config import Project
 from activations.explain import Explanation
 from activations.model import Counts, Plan, RunStatus, SyncRun
 
@@ -37,7 +36,7 @@ def run_table(runs: Sequence[SyncRun], title: str = "Last run of every sync") ->
     )
 
 
-def plan_table(plans: Sequence[Plan], project: Project) -> Table:
+def plan_table(plans: Sequence[Plan]) -> Table:
     """What would change, per sync."""
     rows = list(_scope_rows([plan.counts for plan in plans]))
     rows.append(("guard", ["held" if plan.held_reason else "passes" for plan in plans]))

@@ -31,7 +31,7 @@ class _Loader(yaml.SafeLoader):
     def compose_node(self, parent: Any, index: Any) -> Any:
         if self.check_event(yaml.AliasEvent):
             raise yaml.YAMLError(
-                f"line {self.peek_event().start_mark.line + 1}: aliases (*name) are not accepted"
+                f"line {self.peek_event().start_mark.line + 1}: aliases (*name) are not accepted"  # type: ignore[no-untyped-call]
             )
         self.depth += 1
         if self.depth > MAX_DEPTH:
@@ -43,7 +43,9 @@ class _Loader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen: set[Hashable] = set()
         for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)  # type: ignore[no-untyped-call]
+            key = self.construct_object(key_node, deep=True)
+            if not isinstance(key, str | int | float | bool | None):
+                raise yaml.YAMLError(f"line {key_node.start_mark.line + 1}: a key must be a plain word")
             if key in seen:
                 raise yaml.YAMLError(f"line {key_node.start_mark.line + 1}: the key {key!r} is given twice")
             seen.add(key)
@@ -61,7 +63,7 @@ _YAML_1_2 = {
 }
 _Loader.yaml_implicit_resolvers = {}
 for _tag, (_pattern, _first) in _YAML_1_2.items():
-    _Loader.add_implicit_resolver(_tag, _pattern, list(_first))  # type: ignore[no-untyped-call]
+    _Loader.add_implicit_resolver(_tag, _pattern, list(_first))
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

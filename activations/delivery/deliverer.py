@@ -20,7 +20,7 @@ from activations.delivery.sealing import Sealer
 from activations.delivery.transport import Transport
 from activations.destinations.base import Destination
 from activations.digests import SEPARATOR, Digester, normalised_identity
-from activations.errors import BatchRefused, FatalDestinationError
+from activations.errors import BatchRefused
 from activations.journal import Claim, Journal, Lease, RowOutcome, Span
 from activations.model import Batch, Change, Operation, Outcome, RowResult, SyncMode
 from activations.planning import PlanFile, PlanRow
@@ -92,8 +92,8 @@ class Deliverer:
         """Send the first `rows` rows of the plan, of which the first `removals` are removals."""
         queue = deque(_Work(span) for span in self._spans(rows, removals))
         while queue:
-            if reason := self._reason_to_stop():
-                self._leave(queue, reason)
+            if self._must_stop():
+                self._leave(queue)
                 break
             self._process(queue.popleft(), queue)
             self.on_progress(Progress(self.sync.name, self.tally.outcomes.total(), rows))
@@ -106,18 +106,16 @@ class Deliverer:
         starts += [(first, min(size, rows - first)) for first in range(removals, rows, size)]
         return [Span(first=first, count=count) for first, count in starts]
 
-    def _reason_to_stop(self) -> str | None:
-        if self.stop.is_set():
-            self.tally.interrupted = True
-            return "interrupted"
+    def _must_stop(self) -> bool:
+        self.tally.interrupted = self.stop.is_set()
         if self._failures >= FAILURES_IN_A_ROW:
             self.tally.error = (
                 self.tally.error
                 or f"{self._failures} requests in a row had no clear answer. Check the destination and run the sync again"
             )
-        return "stopped" if self.tally.error else None
+        return self.tally.interrupted or self.tally.error is not None
 
-    def _leave(self, queue: deque[_Work], reason: str) -> None:
+    def _leave(self, queue: deque[_Work]) -> None:
         """No intent was committed for these rows, so nothing has to be written about them."""
         self.tally.outcomes[Outcome.RETRYABLE] += sum(work.span.count for work in queue)
 

@@ -17,7 +17,7 @@ from pydantic import SecretStr
 from activations.destinations.base import Destination, DestinationConfig, Exchange, Target, reveal
 from activations.destinations.normalise import e164, json_number
 from activations.destinations.outcomes import delivered, json_object, refused, rejected, safe_code, unknown
-from activations.errors import FatalDestinationError, UnreadableResponse
+from activations.errors import BatchRefused, FatalDestinationError, UnreadableResponse
 from activations.model import (
     Batch,
     Capabilities,
@@ -238,9 +238,11 @@ class Klaviyo(Destination[KlaviyoConfig, KlaviyoTarget]):
         response = yield self._get(f"lists/{self.target.list_id}")
         if response.status == 404:
             raise self._no_list()
-        if len(batch.changes) == 1 and response.is_success:
-            return [delivered(batch.changes[0], batch.changes[0].destination_key)]
-        return self._refused(batch, response, "profile_not_found")
+        if not response.is_success:
+            raise UnreadableResponse(f"HTTP {response.status} when looking for the list")
+        if len(batch.changes) > 1:
+            raise BatchRefused("profile_not_found")
+        return [delivered(change, change.destination_key) for change in batch.changes]
 
     # ------------------------------------------------------------------ requests and refusals
 
@@ -285,12 +287,12 @@ class Klaviyo(Destination[KlaviyoConfig, KlaviyoTarget]):
             "accept": "application/vnd.api+json",
         }
 
-    def _refused(self, batch: Batch, response: Response, reason: str | None = None) -> list[RowResult]:
+    def _refused(self, batch: Batch, response: Response) -> list[RowResult]:
         if response.status == 404:
             raise self._no_list()
         if not 400 <= response.status < 500:
             raise UnreadableResponse(f"HTTP {response.status} is no answer Klaviyo documents")
-        return refused(batch, reason or _error_code(response))
+        return refused(batch, _error_code(response))
 
     def _no_list(self) -> FatalDestinationError:
         return FatalDestinationError(

@@ -43,7 +43,7 @@ def meta_phone(value: str) -> str:
 
 def meta_name(value: str) -> str:
     """Lower case without punctuation, letters of every script kept (Meta's own SDK drops them: `valry`)."""
-    return "".join(c for c in value.strip().lower() if unicodedata.category(c)[0] != "P")
+    return "".join(c for c in value.lower() if unicodedata.category(c)[0] != "P").strip()
 
 
 def meta_place(value: str) -> str:

@@ -137,7 +137,7 @@ class TwilioMessaging(Destination[TwilioConfig, TwilioTarget]):
     def exchange(self, batch: Batch) -> Exchange:
         results: list[RowResult] = []
         for change in batch.changes:
-            results.append((yield from self._message(change)))
+            results += [(yield from self._message(change))]
         return results
 
     def _message(self, change: Change) -> Generator[Request | Wait, Response, RowResult]:

@@ -32,7 +32,7 @@ from activations.destinations.outcomes import (
 from activations.errors import ConfigError, FatalDestinationError, UnreadableResponse
 from activations.model import Batch, Capabilities, Change, Channel, Request, Response, RowResult, SyncMode
 
-SECRET_PREFIX = "whsec_"
+_PREFIX = "whsec_"
 
 
 class WebhookConfig(DestinationConfig):
@@ -126,7 +126,7 @@ def _key(change: Change) -> str:
 
 def _signing_key(secret: str, name: str) -> bytes:
     try:
-        key = base64.b64decode(secret.removeprefix(SECRET_PREFIX), validate=True)
+        key = base64.b64decode(secret.removeprefix(_PREFIX), validate=True)
     except (binascii.Error, ValueError):
         key = b""
     # Standard Webhooks asks for 24 to 64 bytes.
@@ -134,7 +134,7 @@ def _signing_key(secret: str, name: str) -> bytes:
         raise ConfigError(
             "is no signing secret",
             key=name,
-            fix=f"It is `{SECRET_PREFIX}` followed by 24 to 64 random bytes in base64",
+            fix=f"It is `{_PREFIX}` followed by 24 to 64 random bytes in base64",
         )
     return key
 

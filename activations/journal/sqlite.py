@@ -24,7 +24,7 @@ from typing import Any
 
 from activations.errors import ActivationsError, Fenced, SyncBusy
 from activations.journal.records import Batch, Claim, Lease, OpenRow, OpenState, RowOutcome, Span
-from activations.model import Operation, Outcome, SyncRun
+from activations.model import Outcome, SyncRun
 
 _UNSETTLED = {Outcome.UNKNOWN: OpenState.IN_DOUBT, Outcome.REJECTED: OpenState.REJECTED}
 
@@ -49,7 +49,7 @@ class Journal:
     def lease(self, sync: str, owner: str) -> Iterator[Lease]:
         """The sync's kernel lock (held only by a living process) and a new epoch. SyncBusy when it is taken."""
         self._locks.mkdir(exist_ok=True, mode=0o700)
-        with open(self._locks / f"{sync}.lock", "w") as handle:  # noqa: SIM115
+        with (self._locks / f"{sync}.lock").open("w") as handle:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -189,7 +189,7 @@ class Journal:
         return Claim(batch_id=batch_id, span=span, send_by=send_by, refused=refused)
 
     def _suppressed(
-        self, digests: Mapping[int, Sequence[str]], channel: str
+        self, digests: Callable[[], Mapping[int, Sequence[str]]], channel: str
     ) -> dict[int, tuple[Outcome, str]]:
         fresh = self.suppressed_digests(channel)
         if not fresh:

@@ -79,12 +79,12 @@ class Statements:
         )
         return self._join_holdouts(query)
 
-    def _row_key(self, table: str) -> exp.Expression:
+    def _row_key(self, table: str) -> exp.Expr:
         """The audience's primary key as one text; null as soon as one part is null."""
         parts = [_text(column, table) for column in self.audience.primary_key]
         return _pipe(_interleave(parts, exp.Literal.string(SEPARATOR)))
 
-    def _person(self, table: str) -> exp.Expression:
+    def _person(self, table: str) -> exp.Expr:
         return _text(self.project.settings.dbt.person_key, table)
 
     def _duplicates(self) -> exp.Subquery:
@@ -98,7 +98,7 @@ class Statements:
         )
         return query.subquery("duplicates")
 
-    def _eligibility_on(self, table: str, person: exp.Expression) -> exp.Expression:
+    def _eligibility_on(self, table: str, person: exp.Expr) -> exp.Expr:
         return exp.and_(
             exp.EQ(this=_text(self.project.settings.dbt.person_key, table), expression=person),
             exp.column("channel", table).eq(self.sync.channel.value),
@@ -114,7 +114,7 @@ class Statements:
         )
         return query.join(_table(self.holdouts, "h"), join_type="left", on=on)
 
-    def _verdict(self, has_suppressions: bool) -> exp.Expression:
+    def _verdict(self, has_suppressions: bool) -> exp.Expr:
         """`kind` or `kind:reason`; the first rule that speaks decides, and exactly one does."""
         key = self._row_key("a")
         case = (
@@ -143,13 +143,13 @@ class Statements:
             )
         return case.else_(_literal("in_scope"))
 
-    def _printable_key(self) -> exp.Expression:
+    def _printable_key(self) -> exp.Expr:
         """The key's parts without our own separator, which is a control character itself."""
         return _pipe(
             [exp.func("coalesce", _text(column, "a"), _literal("")) for column in self.audience.primary_key]
         )
 
-    def _is_suppressed(self) -> exp.Expression:
+    def _is_suppressed(self) -> exp.Expr:
         """Any identifier of the row, or the person's key, among the suppressions that came after the last build."""
         known = select("digest").from_(SUPPRESSIONS)
         values = [
@@ -164,7 +164,7 @@ class Statements:
             *(exp.func("coalesce", exp.In(this=d, query=known.subquery()), exp.false()) for d in digests)
         )
 
-    def identifier(self, column: str, table: str = "a") -> exp.Expression:
+    def identifier(self, column: str, table: str = "a") -> exp.Expr:
         """The identifier as it may be sent: trimmed, and null when it has not the form its column promises."""
         value = exp.func("nullif", exp.func("trim", exp.column(column, table)), _literal(""))
         form = _FORMS.get(self.audience.columns[column].pii or "")
@@ -172,10 +172,10 @@ class Statements:
             return value
         return exp.case().when(exp.RegexpLike(this=value, expression=_literal(form)), value.copy())
 
-    def _identity_missing(self) -> exp.Expression:
+    def _identity_missing(self) -> exp.Expr:
         return exp.and_(*(self.identifier(c).is_(exp.null()) for c in self.sync.key_columns))
 
-    def _identity_problem(self) -> exp.Expression:
+    def _identity_problem(self) -> exp.Expr:
         nothing_given = exp.and_(
             *(
                 exp.func("nullif", exp.func("trim", exp.column(c, "a")), _literal("")).is_(exp.null())
@@ -188,11 +188,11 @@ class Statements:
             .else_(_literal("invalid:malformed_identifier"))
         )
 
-    def _identity(self) -> exp.Expression:
+    def _identity(self) -> exp.Expr:
         """What the destination knows the row by, as a keyed fingerprint."""
         return self._fingerprint("identity", [self.identifier(c) for c in self.sync.key_columns])
 
-    def _payload_hash(self) -> exp.Expression:
+    def _payload_hash(self) -> exp.Expr:
         """Everything that would be sent, and how: a newly mapped field changes every row, so it is back-filled."""
         in_place = [
             self.identifier(c) for c in self.sync.identifiers.values() if c not in self.sync.key_columns
@@ -200,8 +200,8 @@ class Statements:
         fields = [_text(mapping.column, "a") for mapping in self.sync.fields.values()]
         return self._fingerprint(mapping_signature(self.sync), in_place + fields)
 
-    def _fingerprint(self, purpose: str, values: Sequence[exp.Expression]) -> exp.Expression:
-        parts: list[exp.Expression] = [_literal(f"{self.fingerprint.key}{purpose}")]
+    def _fingerprint(self, purpose: str, values: Sequence[exp.Expr]) -> exp.Expr:
+        parts: list[exp.Expr] = [_literal(f"{self.fingerprint.key}{purpose}")]
         return self.warehouse.md5(_pipe(parts + [_canonical(value) for value in values]))
 
     # -- known -------------------------------------------------------------------------------------------------
@@ -257,7 +257,7 @@ class Statements:
         )
         return select("*").from_(compared.subquery("compared")).where("verdict <> 'unchanged'")
 
-    def _state_verdict(self) -> exp.Expression:
+    def _state_verdict(self) -> exp.Expr:
         kept = "k.row_key in (select row_key from planned_scope where verdict = 'invalid:duplicate_key')"
         leaves = "'removed'" if self.sync.mode is SyncMode.MIRROR else "'unchanged'"
         return condition(
@@ -278,7 +278,7 @@ class Statements:
         )
 
     @staticmethod
-    def _append_verdict() -> exp.Expression:
+    def _append_verdict() -> exp.Expr:
         """An occurrence is sent once. What was refused or is in doubt waits for a person, never for the next run."""
         return condition(
             """case
@@ -359,7 +359,7 @@ class Statements:
             .order_by("is_urgent desc", "verdict = 'removed' desc", "row_key", "identity")
         )
 
-    def _payload(self) -> list[exp.Expression]:
+    def _payload(self) -> list[exp.Expr]:
         identifiers = [
             exp.alias_(self.identifier(column), f"i.{name}", quoted=True)
             for name, column in self.sync.identifiers.items()
@@ -370,7 +370,7 @@ class Statements:
         ]
         return identifiers + fields
 
-    def _value(self, column: str) -> exp.Expression:
+    def _value(self, column: str) -> exp.Expr:
         """As the audience has it, except what a columnar file cannot hold exactly."""
         data_type = self.audience.columns[column].data_type.lower()
         if data_type in ("hugeint", "uhugeint"):  # Parquet would make it a double
@@ -427,12 +427,12 @@ def mapping_signature(sync: Sync) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
-def _table(relation: Relation, alias: str) -> exp.Expression:
+def _table(relation: Relation, alias: str) -> exp.Expr:
     table = exp.table_(relation.name, db=relation.schema, quoted=True)
     return exp.alias_(table, alias, table=True)
 
 
-def _text(column: str, table: str) -> exp.Expression:
+def _text(column: str, table: str) -> exp.Expr:
     return exp.cast(exp.column(column, table), "text")
 
 
@@ -440,17 +440,17 @@ def _literal(text: str) -> exp.Literal:
     return exp.Literal.string(text)
 
 
-def _interleave(parts: Sequence[exp.Expression], separator: exp.Expression) -> list[exp.Expression]:
+def _interleave(parts: Sequence[exp.Expr], separator: exp.Expr) -> list[exp.Expr]:
     return [piece for part in parts for piece in (separator.copy(), part)][1:]
 
 
-def _pipe(parts: Iterable[exp.Expression]) -> exp.Expression:
+def _pipe(parts: Iterable[exp.Expr]) -> exp.Expr:
     result, *rest = parts
     for part in rest:
         result = exp.DPipe(this=result, expression=part, safe=True)
     return result
 
 
-def _canonical(value: exp.Expression) -> exp.Expression:
+def _canonical(value: exp.Expr) -> exp.Expr:
     length = exp.cast(exp.func("length", value), "text")
     return exp.func("coalesce", _pipe([length, _literal(":"), value.copy()]), _literal("~"))

@@ -86,7 +86,7 @@ class FaultDial:
     def __init__(self, seed: int | None = None) -> None:
         self._lock = threading.Lock()
         self._armed: list[tuple[Fault, int | None]] = []
-        self._random = random.Random(seed)
+        self._random = random.Random(seed)  # noqa: S311 - a repeatable dial, not a secret
 
     def arm(self, fault: Fault) -> None:
         with self._lock:

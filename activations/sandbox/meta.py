@@ -112,8 +112,7 @@ class MetaStandIn:
 
     async def audience(self, request: Request) -> Response:
         audience_id = request.path_params["audience_id"]
-        row = self.state.one("select * from meta_audiences where audience_id = ?", audience_id)
-        assert row is not None
+        row = self.state.only("select * from meta_audiences where audience_id = ?", audience_id)
         status = {"code": 200, "description": "Normal"}
         return JSONResponse(
             {"id": audience_id, "name": row["name"], "subtype": "CUSTOM", "operation_status": status}

@@ -57,6 +57,13 @@ class State:
             row: sqlite3.Row | None = self._db.execute(sql, values).fetchone()
             return row
 
+    def only(self, sql: str, *values: Any) -> sqlite3.Row:
+        """The row that must be there: this request wrote it, or was let in because of it."""
+        row = self.one(sql, *values)
+        if row is None:
+            raise LookupError("the sandbox's state changed under a request")
+        return row
+
     def count(self, sql: str, *values: Any) -> int:
         row = self.one(sql, *values)
         return int(row[0]) if row else 0

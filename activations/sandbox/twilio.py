@@ -100,8 +100,7 @@ class TwilioStandIn:
                     "accepted" if form.get("MessagingServiceSid") else "queued",
                 ),
             )
-        row = self.state.one("select * from twilio_messages where sid = ?", sid)
-        assert row is not None
+        row = self.state.only("select * from twilio_messages where sid = ?", sid)
         return JSONResponse(_resource(row), status_code=201)
 
     def _check(self, form: dict[str, str]) -> None:

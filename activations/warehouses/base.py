@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 import pyarrow as pa
-from sqlglot.expressions import Expression
+from sqlglot.expressions import Expr
 
 from activations.manifest import Relation
 
@@ -15,17 +15,17 @@ from activations.manifest import Relation
 class Session(Protocol):
     """An open connection. Statements are sqlglot expressions; text only where it comes from this package's own files."""
 
-    def run(self, statement: Expression | str, parameters: Sequence[Any] = ()) -> None: ...
+    def run(self, statement: Expr | str, parameters: Sequence[Any] = ()) -> None: ...
 
-    def rows(self, query: Expression | str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]: ...
+    def rows(self, query: Expr | str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]: ...
 
-    def stream(self, query: Expression, batch_rows: int) -> pa.RecordBatchReader:
+    def stream(self, query: Expr, batch_rows: int) -> pa.RecordBatchReader:
         """Rows in the query's order, read as they are needed. No other statement may run until it is read."""
 
     def load(self, name: str, table: pa.Table) -> None:
         """Make `table` readable under `name` (temporary, this session only); replaces one of that name."""
 
-    def keep(self, name: str, query: Expression) -> None:
+    def keep(self, name: str, query: Expr) -> None:
         """Materialise a query as a temporary table of this session; replaces one of that name."""
 
     def columns(self, relation: Relation) -> Mapping[str, str]:
@@ -46,8 +46,8 @@ class Warehouse(Protocol):
 
     def write(self) -> AbstractContextManager[Session]: ...
 
-    def sha256(self, text: Expression) -> Expression:
+    def sha256(self, text: Expr) -> Expr:
         """Lower-case hexadecimal SHA-256 of the text's UTF-8 bytes."""
 
-    def md5(self, text: Expression) -> Expression:
+    def md5(self, text: Expr) -> Expr:
         """Lower-case hexadecimal MD5 of the text's UTF-8 bytes."""

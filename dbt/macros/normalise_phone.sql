@@ -14,8 +14,8 @@
 {%- endmacro %}
 
 
-{#- Digits with the calling code in front, or null when the country is not known. An extension (x12) is cut off,
-    and so is the (0) that some write between code and number. -#}
+{#- Digits with the calling code in front, or null when the country is not known. An extension (x12) is cut
+    off, and so is the (0) that some write between code and number. -#}
 {% macro international_digits(phone, country) -%}
     {%- set written = "split_part(replace(lower(trim(" ~ phone ~ ")), '(0)', ''), 'x', 1)" -%}
     {%- set digits = digits_only(written) -%}
@@ -24,9 +24,10 @@
         when {{ country }} in ('US', 'CA') and length({{ digits }}) = 10 then '1' || {{ digits }}
         when {{ country }} in ('US', 'CA') and length({{ digits }}) = 11 then {{ digits }}
         when {{ digits }} like '00%' then substr({{ digits }}, 3)
-        {%- for code, calling_code in phone_calling_codes().items() %}
-        when {{ country }} = '{{ code }}' and {{ digits }} like '0%' then '{{ calling_code }}' || substr({{ digits }}, 2)
-        {%- endfor %}
+        {% for code, calling_code in phone_calling_codes().items() %}
+        when {{ country }} = '{{ code }}' and {{ digits }} like '0%'
+            then '{{ calling_code }}' || substr({{ digits }}, 2)
+        {% endfor %}
     end
 {%- endmacro %}
 

@@ -3,21 +3,19 @@
 {#- A table, so that every model of one build reads the same moment. -#}
 with clock as (
 
-    select as_of from {{ source('raw', 'clock') }}
+    select max(as_of) as as_of from {{ source('raw', 'clock') }}
 
 ),
 
 final as (
 
     select
-        {%- if var('as_of') is not none %}
-        cast('{{ var("as_of") }}' as timestamp) as as_of
-        {%- else %}
         coalesce(
-            (select max(as_of) from clock),
+            cast(nullif('{{ var("as_of") or "" }}', '') as timestamp),
+            clock.as_of,
             cast('{{ run_started_at.strftime("%Y-%m-%d %H:%M:%S") }}' as timestamp)
         ) as as_of
-        {%- endif %}
+    from clock
 
 )
 

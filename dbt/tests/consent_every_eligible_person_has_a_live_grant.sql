@@ -1,3 +1,5 @@
+{{ config(group='activation') }}
+
 -- GDPR 7(1): for everybody who may be reached we can name the event that permits it, and show the proof.
 select
     eligibility.person_id,

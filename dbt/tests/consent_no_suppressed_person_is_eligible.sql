@@ -1,3 +1,5 @@
+{{ config(group='activation') }}
+
 -- Whatever consent says: a suppression on a channel ends eligibility on it.
 select
     eligibility.person_id,

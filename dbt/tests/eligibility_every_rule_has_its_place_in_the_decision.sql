@@ -1,3 +1,5 @@
+{{ config(group='activation') }}
+
 -- A blocker that is no rule of the decision order, or a first blocker that is not the first of all blockers.
 select
     eligibility.person_id,

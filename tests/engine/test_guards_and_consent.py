@@ -106,8 +106,9 @@ def test_consent_withdrawn_between_plan_and_send_is_honoured(
     make_world: Callable[..., World], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two requests: while the first is under way, a person of the second withdraws."""
-    from activations.destinations.webhook import SignedWebhook
     from dataclasses import replace
+
+    from activations.destinations.webhook import SignedWebhook
 
     world = make_world()
     monkeypatch.setattr(SignedWebhook, "capabilities", replace(SignedWebhook.capabilities, max_batch_rows=1))

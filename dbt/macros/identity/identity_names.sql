@@ -34,3 +34,17 @@
 {% macro identity_is_near(left, right) -%}
     (least(length({{ left }}), length({{ right }})) >= 4 and {{ identity_edit_distance(left, right) }} = 1)
 {%- endmacro %}
+
+
+{#- Maria and Mario are one letter apart as well. Of two such names one is a misspelling only if it is not a name that
+    people bear: not listed, and either hardly seen or far rarer than the other. Takes rows of int_identity__given_names. -#}
+{% macro identity_is_misspelling(one, other) -%}
+    (
+        not ({{ one }}.is_listed and {{ other }}.is_listed)
+        and (
+            least({{ one }}.surname_count, {{ other }}.surname_count) < 3
+            or least({{ one }}.surname_count, {{ other }}.surname_count) * 10
+            <= greatest({{ one }}.surname_count, {{ other }}.surname_count)
+        )
+    )
+{%- endmacro %}

@@ -79,7 +79,10 @@ named as (
 
     select
         shared.*,
-        a.source_system = b.source_system as is_same_system,
+        coalesce(a.phone <> b.phone, false) as has_other_phone,
+        -- Two records of one system with nothing in common but household or mailbox and name: father and son.
+        a.source_system = b.source_system
+        and (shared.identifier_type = 'household' or coalesce(a.phone <> b.phone, false)) as is_kept_apart,
         a.first_key as first_a,
         b.first_key as first_b,
         a.last_key as last_a,
@@ -101,9 +104,8 @@ compared as (
             when named.first_a = named.first_b or same_by_nickname.name_a is not null then 'same'
             when least(length(named.first_a), length(named.first_b)) = 1
                 and left(named.first_a, 1) = left(named.first_b, 1) then 'unknown'
-            -- Maria and Mario are one letter apart as well: two names that people do bear are two people.
             when {{ identity_is_near('named.first_a', 'named.first_b') }}
-                and not (given_a.is_established and given_b.is_established) then 'near'
+                and {{ identity_is_misspelling('given_a', 'given_b') }} then 'near'
             else 'different'
         end as first_names,
         case
@@ -132,7 +134,8 @@ final as (
         identifier,
         contact_a,
         contact_b,
-        is_same_system,
+        is_kept_apart,
+        has_other_phone,
         first_names,
         last_names,
         case

@@ -77,7 +77,8 @@ of_namesakes as (
         pairs.seen_at,
         case
             when undecided.contact_a is not null then 'undecided_name'
-            when pairs.identifier_type = 'household' and pairs.is_same_system then 'namesake_in_one_system'
+            when pairs.is_kept_apart then 'namesake_in_one_system'
+            when pairs.identifier_type = 'household' and pairs.has_other_phone then 'namesake_with_other_phone'
         end as refused_because
     from pairs
     left join undecided

@@ -4,6 +4,12 @@ with contacts as (
 
 ),
 
+given_names as (
+
+    select * from {{ ref('identity_given_names') }}
+
+),
+
 nicknames as (
 
     select * from {{ ref('identity_nicknames') }}
@@ -12,7 +18,9 @@ nicknames as (
 
 listed as (
 
-    select nickname as name from nicknames
+    select given_name as name from given_names
+    union
+    select nickname from nicknames
     union
     select given_name from nicknames
 
@@ -34,8 +42,7 @@ final as (
     select
         borne.name,
         borne.surname_count,
-        listed.name is not null
-        or borne.surname_count >= {{ var('identity_established_name_surnames', 3) }} as is_established
+        listed.name is not null as is_listed
     from borne
     left join listed
         on listed.name = borne.name

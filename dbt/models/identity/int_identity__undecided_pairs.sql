@@ -6,16 +6,16 @@ with pairs as (
 
 directed as (
 
-    select identifier_type, identifier, contact_a as contact, contact_b as other, verdict, is_same_system
+    select identifier_type, identifier, contact_a as contact, contact_b as other, verdict, is_kept_apart
     from pairs
     union all
-    select identifier_type, identifier, contact_b, contact_a, verdict, is_same_system
+    select identifier_type, identifier, contact_b, contact_a, verdict, is_kept_apart
     from pairs
 
 ),
 
 -- A contact that matches two others which cannot be one person matches neither for certain: "Alex" between Alexander
--- and Alexandra. In a household even two namesakes in one system count as two persons, father and son.
+-- and Alexandra, or one record of a name that father and son share.
 final as (
 
     select distinct
@@ -35,10 +35,7 @@ final as (
         and between_matches.identifier = match.identifier
         and between_matches.contact = match.other
         and between_matches.other = second_match.other
-        and (
-            between_matches.verdict = 'conflict'
-            or (match.identifier_type = 'household' and between_matches.is_same_system)
-        )
+        and (between_matches.verdict = 'conflict' or between_matches.is_kept_apart)
     where match.verdict = 'match'
 
 )

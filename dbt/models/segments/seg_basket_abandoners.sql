@@ -1,6 +1,6 @@
--- Left something in the cart, and the household has not bought anywhere in the day after. One basket a person: the latest.
+-- Left something in the cart, and the household has bought nothing within a day. One basket a person, the latest.
 {% set settling_hours = 1 -%}
-{% set window_days = 14 -%}
+{% set window_days = 7 -%}
 with sessions as (
 
     select * from {{ ref('fct_web_sessions') }}

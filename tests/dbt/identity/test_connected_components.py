@@ -79,7 +79,9 @@ def test_components_are_the_ones_scipy_finds(warehouse: Warehouse, seed: int) ->
 def test_work_tables_do_not_stay_behind(warehouse: Warehouse) -> None:
     write_graph(warehouse, 4, [(0, 1), (1, 2)])
     warehouse.run("int_identity__components")
-    leftovers = warehouse.query("select table_name from duckdb_tables() where contains(table_name, 'components__')")
+    leftovers = warehouse.query(
+        "select table_name from duckdb_tables() where contains(table_name, 'components__')"
+    )
     assert leftovers == []
 
 

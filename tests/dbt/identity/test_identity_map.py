@@ -48,7 +48,8 @@ class History:
             random.Random(shuffle).shuffle(rows)
         seen_at = datetime(2017, 6, 1)
         nodes = [
-            (f"contact:{one}", f"contact:{other}", rule, "link", 1, "email", "e", seen_at) for one, other, rule in edges
+            (f"contact:{one}", f"contact:{other}", rule, "link", 1, "email", "e", seen_at)
+            for one, other, rule in edges
         ]
         self.warehouse.write("staging.run_clock", "as_of timestamp", [(datetime(2017, 9, day),)])
         self.warehouse.write("identity.int_identity__clusters", CLUSTER_COLUMNS, rows)
@@ -57,7 +58,9 @@ class History:
 
     def persons(self) -> dict[str, str]:
         """The person of every contact, now."""
-        return dict(self.warehouse.query("select identifier, person_id from identity.identity_map where is_current"))
+        return dict(
+            self.warehouse.query("select identifier, person_id from identity.identity_map where is_current")
+        )
 
     def events(self, event_type: str) -> list[tuple[str, str | None, str | None]]:
         return self.warehouse.query(
@@ -68,7 +71,9 @@ class History:
 
 @pytest.fixture
 def history(warehouse: Warehouse) -> Iterator[History]:
-    warehouse.query("drop table if exists identity.identity_map; drop table if exists identity.identity_events")
+    warehouse.query(
+        "drop table if exists identity.identity_map; drop table if exists identity.identity_events"
+    )
     yield History(warehouse)
     overlaps = warehouse.query(
         "select identifier from identity.identity_map where is_current group by all having count(*) > 1"
@@ -120,7 +125,10 @@ def test_merge_of_merged_persons_cascades(history: History) -> None:
     history.run(2, "a", "bc")
     history.run(3, "abc")
     assert set(history.persons().values()) == {first["a"]}
-    assert [event[:2] for event in history.events("merged")] == [(first["b"], first["c"]), (first["a"], first["b"])]
+    assert [event[:2] for event in history.events("merged")] == [
+        (first["b"], first["c"]),
+        (first["a"], first["b"]),
+    ]
 
 
 def test_split_leaves_the_id_with_the_oldest_and_mints_one_never_used(history: History) -> None:
@@ -177,7 +185,9 @@ def test_id_minted_from_the_same_identifier_twice_differs(history: History) -> N
     history.run(4, "ab")
     history.run(5, "b")
     history.run(6, "a", "b")
-    ids = history.warehouse.query("select distinct person_id from identity.identity_map where identifier = 'a'")
+    ids = history.warehouse.query(
+        "select distinct person_id from identity.identity_map where identifier = 'a'"
+    )
     minted = [person for person, _, _ in history.events("created")]
     assert len(minted) == len(set(minted))
     assert len(ids) == len(minted)

@@ -8,7 +8,9 @@ final as (
 
     select
         identifier_type,
-        {{ normalise_identifier('identifier_type', 'identifier', "'" ~ var('default_country', 'US') ~ "'") }} as identifier,
+        {{ normalise_identifier(
+            'identifier_type', 'identifier', "'" ~ var('default_country', 'US') ~ "'"
+        ) }} as identifier,
         channel,
         reason,
         source,

@@ -80,7 +80,8 @@ mail_statements as (
 ),
 mail_rows as (
   select
-    household_id, person_no, 'email' as subject_type, subject, 'email' as channel, action, captured_at, recorded_at,
+    household_id, person_no, 'email' as subject_type, subject, 'email' as channel,
+    action, captured_at, recorded_at,
     case when action in ('granted', 'confirmed', 'pending') then basis end as legal_basis,
     case step
       when 'new address' then 'web_form'

@@ -1,0 +1,8 @@
+{{ config(group='activation') }}
+
+select distinct identity_map.person_id
+from {{ ref('identity_map') }} as identity_map
+left join {{ ref('dim_profiles') }} as dim_profiles
+    on dim_profiles.person_id = identity_map.person_id
+where identity_map.is_current
+    and dim_profiles.person_id is null

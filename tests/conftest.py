@@ -1,0 +1,116 @@
+"""What several suites share: one build of the whole project on the small slice of the demo data."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import duckdb
+import pytest
+from filelock import FileLock
+
+ROOT = Path(__file__).parents[1]
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuiltProject:
+    """A state folder in which the slice is loaded and dbt has built everything, and what to run in it."""
+
+    var: Path
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        own = {
+            "ACTIVATIONS_VAR": self.var,
+            "DBT_TARGET_PATH": self.var / "target",
+            "DBT_LOG_PATH": self.var / "logs",
+        }
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        return {
+            **os.environ,
+            **{name: str(value) for name, value in own.items()},
+            "PATH": path,
+            "COLUMNS": "140",
+        }
+
+    def run(self, *command: str, stdin: str = "", check: bool = True) -> subprocess.CompletedProcess[str]:
+        """A command of the project in a process of its own, as a person would run it."""
+        done = subprocess.run(
+            [sys.executable, "-m", *command],
+            cwd=ROOT,
+            env=self.environment,
+            input=stdin,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert not check or done.returncode == 0, done.stdout + done.stderr
+        return done
+
+    def activations(
+        self, *arguments: str, stdin: str = "", check: bool = True
+    ) -> subprocess.CompletedProcess[str]:
+        return self.run("activations", *arguments, stdin=stdin, check=check)
+
+    def dbt(self, *arguments: str) -> None:
+        self.run("dbt.cli.main", *arguments, "--project-dir", "dbt", "--profiles-dir", "dbt")
+
+    def execute(self, *statements: str) -> None:
+        with duckdb.connect(str(self.var / "warehouse.duckdb")) as db:
+            for statement in statements:
+                db.execute(statement)
+
+    def query(self, sql: str) -> list[tuple]:
+        with duckdb.connect(str(self.var / "warehouse.duckdb"), read_only=True) as db:
+            return db.execute(sql).fetchall()
+
+
+def _build(var: Path) -> None:
+    from dagster_project.raw.load import Scale, load_all
+
+    var.mkdir()
+    with duckdb.connect(str(var / "warehouse.duckdb")) as db:
+        load_all(db, Scale.SLICE)
+    project = BuiltProject(var=var)
+    project.activations("init")
+    project.dbt("build", "--quiet")
+
+
+@pytest.fixture(scope="session")
+def built_var(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder, built once for all workers of a test run. Nobody writes into it: see `project`."""
+    shared = (
+        tmp_path_factory.getbasetemp().parent
+        if "PYTEST_XDIST_WORKER" in os.environ
+        else tmp_path_factory.getbasetemp()
+    )
+    var = shared / "built"
+    with FileLock(shared / "built.lock"):
+        if not (var / "complete").exists():
+            shutil.rmtree(var, ignore_errors=True)
+            _build(var)
+            (var / "complete").touch()
+    return var
+
+
+@pytest.fixture
+def project_of(built_var: Path, tmp_path: Path) -> Callable[[], BuiltProject]:
+    """Makes a copy of the built folder that the test may do with what it likes."""
+
+    def copy() -> BuiltProject:
+        return BuiltProject(var=Path(shutil.copytree(built_var, tmp_path / "var")))
+
+    return copy
+
+
+@pytest.fixture(scope="module")
+def synced(built_var: Path, tmp_path_factory: pytest.TempPathFactory) -> BuiltProject:
+    """A copy in which every sync ran once. Tests that share it only read it."""
+    project = BuiltProject(var=Path(shutil.copytree(built_var, tmp_path_factory.mktemp("synced") / "var")))
+    project.activations("sync")
+    return project
