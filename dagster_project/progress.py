@@ -30,28 +30,23 @@ FLOW = [
 ]
 
 ANCHORS = {Event.STEP_START, Event.ASSET_MATERIALIZATION, Event.ASSET_CHECK_EVALUATION}
-"""What comes before an asset is done: its time counts from the latest of these."""
+"""Events between which time passes; what ends with an asset or check is the time of its layer."""
 
 
 @dataclass(slots=True)
 class Layer:
-    """One group of assets: how many there are, how many are built, when it began and was last heard of."""
+    """One group of assets: how many there are and are built, and how long its assets and checks took."""
 
     name: str
     total: int = 0
     built: int = 0
     rows: int = 0
     latest: str = ""
-    began_at: float | None = None
-    ended_at: float = 0.0
+    seconds: float = 0.0
 
     @property
     def is_done(self) -> bool:
         return self.built >= self.total
-
-    @property
-    def seconds(self) -> float:
-        return self.ended_at - self.began_at if self.began_at else 0.0
 
 
 @dataclass(slots=True)
@@ -87,8 +82,10 @@ class RunView:
         return sorted(self.layers.values(), key=lambda layer: known.get(layer.name, len(FLOW)))
 
     def _layer(self, event: dg.DagsterEvent) -> Layer:
-        name = event.asset_key.path[0] if event.asset_key else ""
-        return self.layers.setdefault(name, Layer(name))
+        return self._layer_of(event.asset_key or dg.AssetKey([""]))
+
+    def _layer_of(self, key: dg.AssetKey) -> Layer:
+        return self.layers.setdefault(key.path[0], Layer(key.path[0]))
 
     def _planned(self, event: dg.DagsterEvent, at: float) -> None:
         self._layer(event).total += 1
@@ -96,13 +93,13 @@ class RunView:
     def _built(self, event: dg.DagsterEvent, at: float) -> None:
         layer = self._layer(event)
         layer.built += 1
-        layer.began_at = layer.began_at or self.last_at
-        layer.ended_at = at
+        layer.seconds += at - self.last_at
         layer.latest = event.asset_key.path[-1] if event.asset_key else ""
         layer.rows += _row_count(event)
 
     def _checked(self, event: dg.DagsterEvent, at: float) -> None:
         found = event.asset_check_evaluation_data
+        self._layer_of(found.asset_key).seconds += at - self.last_at
         if found.passed:
             self.checks_passed += 1
         else:
@@ -205,7 +202,7 @@ def render(view: RunView, *, running: bool = True) -> RenderableType:
 def _mark(layer: Layer, running: bool) -> RenderableType:
     if layer.is_done:
         return Text("✓", style="green")
-    if layer.began_at and running:
+    if layer.seconds and running:
         return Spinner("dots")
     return Text("·" if running else "✗", style="dim" if running else "red")
 
@@ -215,7 +212,7 @@ def _progress(layer: Layer) -> str:
 
 
 def _time(layer: Layer) -> Text:
-    return Text(f"{layer.seconds:.1f} s" if layer.began_at else "", justify="right")
+    return Text(f"{layer.seconds:.1f} s" if layer.seconds else "", justify="right")
 
 
 def _detail(layer: Layer) -> str:

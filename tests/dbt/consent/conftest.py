@@ -127,12 +127,11 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> Sequence[tuple[str, st
     folder = tmp_path_factory.mktemp("consent")
     flags = ["--project-dir", str(PROJECT), "--profiles-dir", str(PROJECT)]
     flags += ["--target-path", str(folder / "target"), "--log-path", str(folder / "logs")]
+    flags += ["--select", "consent", "eligibility"]
+    flags += ["--exclude", "dim_holdouts", "resource_type:test", "resource_type:unit_test"]
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("ACTIVATIONS_VAR", str(folder))
-        result = dbtRunner().invoke(
-            ["--quiet", "compile", *flags, "--select", "consent", "eligibility"]
-            + ["--exclude", "dim_holdouts", "resource_type:test", "resource_type:unit_test"]
-        )
+        result = dbtRunner().invoke(["--quiet", "compile", *flags])
     assert result.success, result.exception
     nodes = {run.node.unique_id: run.node for run in result.result.results}
     return [(nodes[name].relation_name, nodes[name].compiled_code) for name in _in_order(nodes)]

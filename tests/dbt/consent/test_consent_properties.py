@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tests.dbt.consent.conftest import Layers, World, phone_of
 
-PERSONS = [f"p{n}" for n in range(8)]
+PERSONS = [f"p{n}" for n in range(4)]
 START = datetime(2017, 5, 1)
 CHANNELS = [("email", "marketing"), ("sms", "marketing"), ("ads", "ads_share")]
 DENIALS = ["denied", "withdrawn", "objected", "erased"]

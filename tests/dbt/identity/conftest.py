@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pytest
+from dbt.artifacts.schemas.run import RunExecutionResult
 from dbt.cli.main import dbtRunner
+from dbt.contracts.graph.manifest import Manifest
 
 PROJECT = Path(__file__).parents[3] / "dbt"
 
@@ -21,11 +24,11 @@ class Warehouse:
     dbt: dbtRunner
     flags: Sequence[str]
 
-    def query(self, sql: str) -> list[tuple]:
+    def query(self, sql: str) -> list[tuple[Any, ...]]:
         with duckdb.connect(str(self.path)) as connection:
             return connection.execute(sql).fetchall()
 
-    def write(self, relation: str, columns: str, rows: Sequence[tuple]) -> None:
+    def write(self, relation: str, columns: str, rows: Sequence[tuple[Any, ...]]) -> None:
         """Replace `relation` by `rows`; `columns` reads like the inside of a CREATE TABLE."""
         schema, _ = relation.split(".")
         with duckdb.connect(str(self.path)) as connection:
@@ -40,6 +43,7 @@ class Warehouse:
         result = self.dbt.invoke(["--quiet", "run", *self.flags, *arguments, "--select", *select])
         if result.exception:
             return str(result.exception)
+        assert isinstance(result.result, RunExecutionResult)
         return next((node.message for node in result.result.results if node.status != "success"), None)
 
     def run(self, *select: str, arguments: Sequence[str] = ()) -> None:
@@ -56,7 +60,7 @@ def dbt_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[dbtR
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("ACTIVATIONS_VAR", str(folder))
         parsed = dbtRunner().invoke(["--quiet", "parse", *flags])
-        assert parsed.success, parsed.exception
+        assert isinstance(parsed.result, Manifest), parsed.exception
         yield dbtRunner(manifest=parsed.result), flags, folder / "warehouse.duckdb"
 
 

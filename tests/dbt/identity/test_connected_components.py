@@ -5,11 +5,12 @@ from __future__ import annotations
 import random
 from collections import defaultdict
 from collections.abc import Iterable
+from itertools import pairwise
 
 import numpy
 import pytest
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components
+from scipy.sparse import coo_matrix  # type: ignore[import-untyped]
+from scipy.sparse.csgraph import connected_components  # type: ignore[import-untyped]
 
 from .conftest import Warehouse
 
@@ -17,7 +18,7 @@ Edge = tuple[int, int]
 
 
 def chain(nodes: list[int]) -> list[Edge]:
-    return list(zip(nodes, nodes[1:], strict=False))
+    return list(pairwise(nodes))
 
 
 def star(nodes: list[int]) -> list[Edge]:

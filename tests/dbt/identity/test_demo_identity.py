@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from typing import Any
 
 import duckdb
 import pytest
@@ -17,7 +18,7 @@ PRECISION_FLOOR = 0.99
 RECALL_FLOOR = 0.95
 
 
-def pair_count(groups: Counter) -> int:
+def pair_count(groups: Counter[Any]) -> int:
     return sum(size * (size - 1) // 2 for size in groups.values())
 
 
