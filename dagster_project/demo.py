@@ -62,7 +62,8 @@ def run_pipeline(console: Console, log: Path) -> RunView:
     command = [sys.executable, "-m", "dagster", "job", "execute", "-m", "dagster_project.definitions"]
     command += ["-d", str(ROOT), "-j", "pipeline", "--tags", tags]
     with local.child(command, os.environ, log) as process, dg.DagsterInstance.get() as instance:
-        run_id = await_run(instance, token, process)
+        with console.status("Dagster is loading the definitions"):
+            run_id = await_run(instance, token, process)
         if run_id is None:
             raise local.LaunchError(
                 f"Dagster did not start the run. Its words are in {log}:\n{last_words(log)}"

@@ -6,10 +6,11 @@ queue; one that the destination refused without naming a row is halved until the
 
 from __future__ import annotations
 
+import math
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from threading import Event
 
 from activations.clock import Clock
@@ -123,36 +124,75 @@ class Deliverer:
 
     def _process(self, work: _Work, queue: deque[_Work]) -> None:
         rows = self.plan.slice(work.span.first, work.span.count)
+        if len(rows) > 1 and self._bytes(rows) > self._most_bytes():
+            self._halve(work, queue)
+            return
         messages = self._message_keys(rows)
         claim = self._claim(work.span, rows, messages)
-        if (
-            self.clock.now() > claim.send_by
-        ):  # paused between intent and send: whoever withdrew meanwhile must be seen
+        sent_at = self.clock.now()
+        if sent_at > claim.send_by:  # paused since the intent: whoever withdrew meanwhile has to be seen
             self.journal.release(self.lease, claim, messages)
             queue.appendleft(work)
             return
-        sendable = [row for row in rows if row.position not in claim.refused]
-        sent_at = self.clock.now()
+        verdict = self._attempt([row for row in rows if row.position not in claim.refused])
+        if verdict is None:
+            self.journal.release(self.lease, claim, messages)
+            self._halve(work, queue)
+        elif self._may_try_again(work, verdict, claim):
+            self.journal.release(self.lease, claim, messages)
+            self.clock.sleep(0.5 * 2**work.tries)
+            queue.appendleft(_Work(work.span, work.tries + 1))
+        else:
+            self._record(rows, claim, verdict, messages, sent_at)
+
+    def _attempt(self, rows: Sequence[PlanRow]) -> Verdict | None:
+        """What is known after sending; None when the destination took nothing and one of several rows is to blame."""
+        if len(rows) == 1 and self._bytes(rows) > self._most_bytes():
+            return self._reject(rows, "row_too_large")
         try:
-            verdict = self._send(sendable)
+            verdict = self._send(rows)
         except BatchRefused as refusal:
-            if len(sendable) > 1:
-                self._split(work, claim, messages, queue)
-                return
-            verdict = self._reject(sendable, refusal)
+            return self._reject(rows, refusal.reason) if len(rows) == 1 else None
         self.tally.requests += verdict.requests
-        if self._try_again(work, verdict, claim, messages, queue):
-            return
+        if verdict.retry_after is not None:
+            self.journal.postpone(self.lease, self.clock.now() + timedelta(seconds=verdict.retry_after))
+        return verdict
+
+    def _record(
+        self,
+        rows: Sequence[PlanRow],
+        claim: Claim,
+        verdict: Verdict,
+        messages: Mapping[int, str],
+        sent_at: datetime,
+    ) -> None:
         outcomes = self._outcomes(rows, claim, verdict)
+        settle = self.sync.capabilities.settle_seconds
         self.journal.record(
-            self.lease,
-            claim,
-            outcomes,
-            messages=messages,
-            settle_seconds=self.sync.capabilities.settle_seconds,
-            sent_at=sent_at,
+            self.lease, claim, outcomes, messages=messages, settle_seconds=settle, sent_at=sent_at
         )
         self._count(outcomes, verdict)
+
+    @staticmethod
+    def _halve(work: _Work, queue: deque[_Work]) -> None:
+        """One bad row among n costs at most 2·log₂ n requests, and its neighbours still go out."""
+        first, second = work.span.halves()
+        queue.extendleft((_Work(second), _Work(first)))
+
+    def _most_bytes(self) -> float:
+        return self.sync.capabilities.max_batch_bytes or math.inf
+
+    @staticmethod
+    def _bytes(rows: Sequence[PlanRow]) -> int:
+        """About what the rows weigh on the wire; generous, since names and envelope differ by destination."""
+        values = (
+            str(value)
+            for row in rows
+            for value in (*row.identifiers.values(), *row.fields.values())
+            if value is not None
+        )
+        names = sum(len(name) + 8 for name in (*rows[0].identifiers, *rows[0].fields)) + 256 if rows else 0
+        return sum(len(value.encode("utf-8", "surrogatepass")) for value in values) + len(rows) * names
 
     def _claim(self, span: Span, rows: Sequence[PlanRow], messages: Mapping[int, str]) -> Claim:
         return self.journal.claim(
@@ -181,35 +221,19 @@ class Deliverer:
             self.tally.requests += talk.requests
             raise
 
-    def _split(self, work: _Work, claim: Claim, messages: Mapping[int, str], queue: deque[_Work]) -> None:
-        """Nothing of a refused batch was accepted. Halving costs at most 2·log₂ n requests per bad row."""
-        self.journal.release(self.lease, claim, messages)
-        first, second = work.span.halves()
-        queue.extendleft((_Work(second), _Work(first)))
-
     @staticmethod
-    def _reject(rows: Sequence[PlanRow], refusal: BatchRefused) -> Verdict:
-        results = [
-            RowResult(key=str(row.position), outcome=Outcome.REJECTED, reason=refusal.reason) for row in rows
-        ]
+    def _reject(rows: Sequence[PlanRow], reason: str) -> Verdict:
+        results = [RowResult(key=str(row.position), outcome=Outcome.REJECTED, reason=reason) for row in rows]
         return Verdict(results=results, requests=0)
 
-    def _try_again(
-        self, work: _Work, verdict: Verdict, claim: Claim, messages: Mapping[int, str], queue: deque[_Work]
-    ) -> bool:
-        """Whether a span that provably was not accepted goes back to the queue."""
+    @staticmethod
+    def _may_try_again(work: _Work, verdict: Verdict, claim: Claim) -> bool:
+        """Only what provably was not accepted, and not when the destination asked for peace."""
         nothing_accepted = bool(verdict.results) and all(
             r.outcome is Outcome.RETRYABLE for r in verdict.results
         )
-        if not nothing_accepted or verdict.fatal or claim.refused or work.tries + 1 >= TRIES:
-            return False
-        if verdict.retry_after is not None:
-            self.journal.postpone(self.lease, self.clock.now() + timedelta(seconds=verdict.retry_after))
-            return False
-        self.journal.release(self.lease, claim, messages)
-        self.clock.sleep(0.5 * 2**work.tries)
-        queue.appendleft(_Work(work.span, work.tries + 1))
-        return True
+        final = verdict.fatal or verdict.retry_after is not None or claim.refused
+        return nothing_accepted and not final and work.tries + 1 < TRIES
 
     def _count(self, outcomes: Sequence[RowOutcome], verdict: Verdict) -> None:
         self.tally.outcomes.update(row.outcome for row in outcomes)
@@ -252,8 +276,13 @@ class Deliverer:
             else {k: v for k, v in row.identifiers.items() if v is not None},
             fields={} if removed else self._fields(row),
             destination_key=row.destination_key,
-            pseudonym=self.digesters.pseudonym(self.sync.name, row.identity),
+            pseudonym=self._pseudonym(row),
         )
+
+    def _pseudonym(self, row: PlanRow) -> str:
+        """Of the person at this destination; of an occurrence where occurrences are sent."""
+        occurrence = [row.row_key] if self.sync.mode is SyncMode.APPEND else []
+        return self.digesters.pseudonym(self.sync.name, row.identity, *occurrence)
 
     def _fields(self, row: PlanRow) -> dict[str, object]:
         """Nulls are left out unless the mapping says that they clear the destination's value."""
@@ -281,13 +310,10 @@ class Deliverer:
             outcome, reason = claim.refused[row.position]
             return row_outcome(row, outcome, reason)
         result = results[row.position]
-        sealed = self._sealed(row) if result.outcome is Outcome.UNKNOWN else None
+        sealed = seal(self.sealer, self.sync, row) if result.outcome is Outcome.UNKNOWN else None
         return row_outcome(
             row, result.outcome, result.reason, destination_key=result.destination_key, sealed=sealed
         )
-
-    def _sealed(self, row: PlanRow) -> bytes | None:
-        return seal(self.sealer, self.sync, row)
 
 
 def seal(sealer: Sealer, sync: Sync, row: PlanRow) -> bytes | None:

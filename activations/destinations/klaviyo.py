@@ -74,6 +74,8 @@ class Klaviyo(Destination[KlaviyoConfig, KlaviyoTarget]):
         channels=frozenset({Channel.EMAIL}),
         modes=frozenset({SyncMode.UPSERT, SyncMode.MIRROR}),
         identifiers=frozenset(IDENTIFIERS),
+        # A profile whose e-mail changes is another profile; a new telephone is the same one.
+        key_identifiers=frozenset({"email"}),
         # An import takes 10,000, but a removal and a subscription 1,000: one size that fits all three.
         max_batch_rows=1_000,
         max_batch_bytes=4_500_000,

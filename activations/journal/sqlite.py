@@ -284,7 +284,7 @@ class Journal:
             [
                 (batch_id, row.position, row.outcome.value, row.reason)
                 for row in outcomes
-                if row.outcome is not Outcome.DELIVERED
+                if row.outcome is not Outcome.DELIVERED or row.reason
             ],
         )
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
+from activations.destinations.webhook import SignedWebhook
 from activations.model import RunStatus
 from tests.engine.world import (
     World,
@@ -218,3 +220,13 @@ def test_a_newly_mapped_field_is_back_filled(world: World) -> None:
     run = world.run()
     assert run.counts.changed == 2
     assert all("event" in row for row in world.other.held.values())
+
+
+def test_a_batch_never_outgrows_the_destinations_limit(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    small = replace(SignedWebhook.capabilities, max_batch_bytes=2_000)
+    monkeypatch.setattr(SignedWebhook, "capabilities", small)
+    world.add(*(f"p{n}" for n in range(30))).add("big", email=f"{'x' * 3_000}@example.com")
+    run = world.run()
+    assert (run.delivered, run.rejected) == (30, 1)
+    assert world.query("select reason from activation.rejected_records") == [("row_too_large",)]
+    assert run.requests > 4

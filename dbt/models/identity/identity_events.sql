@@ -147,7 +147,8 @@ fresh as (
         on known_events.event_type = changes.event_type
         and known_events.person_id = changes.person_id
         and coalesce(known_events.other_person_id, '') = coalesce(changes.other_person_id, '')
-        and known_events.changed_at = changes.changed_at
+        -- A person begins once, even when a lost map is minted again.
+        and (changes.event_type = 'created' or known_events.changed_at = changes.changed_at)
     where known_events.event_type is null
 
 ),

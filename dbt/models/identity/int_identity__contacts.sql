@@ -16,16 +16,23 @@ deny_list as (
 
 ),
 
+-- Foreign systems leave flags and times empty: a record counts unless it says that it does not.
 living as (
 
     select
-        contacts.*,
+        contacts.contact_key,
+        contacts.source_system,
+        contacts.household_id,
+        contacts.email_match_key,
+        contacts.phone,
         {{ identity_name_key('contacts.first_name') }} as first_key,
-        {{ identity_name_key('contacts.last_name') }} as last_key
+        {{ identity_name_key('contacts.last_name') }} as last_key,
+        coalesce(contacts.created_at, contacts.updated_at, clock.as_of) as created_at,
+        coalesce(contacts.updated_at, contacts.created_at, clock.as_of) as updated_at
     from contacts
     cross join clock
-    where not contacts.is_deleted
-        and contacts.created_at <= clock.as_of
+    where not coalesce(contacts.is_deleted, false)
+        and coalesce(contacts.created_at <= clock.as_of, true)
 
 ),
 

@@ -20,7 +20,6 @@ final as (
         on identity_map.identifier_type = 'contact'
         and identity_map.identifier = contacts.contact_key
         and identity_map.is_current
-    where not contacts.is_deleted
 
 )
 
