@@ -22,7 +22,10 @@ def build() -> dg.Definitions:
     models = dbt.dbt_project(here)
     manifest = dbt.read_manifest(models)
     translator = dbt.LayerTranslator([sync_key(name) for name in here.syncs])
-    syncs = [sync_asset(sync, here) for sync in here.syncs.values()]
+    gates = [
+        dbt.model_key(manifest, name) for name in (here.settings.dbt.eligibility, here.settings.dbt.holdouts)
+    ]
+    syncs = [sync_asset(sync, here, gates) for sync in here.syncs.values()]
     return dg.Definitions(
         assets=[*SOURCES, *dbt.models_as_assets(models, manifest, translator), *syncs],
         asset_checks=[suite_check(suite) for suite in (profiles_suite(), *audience_suites(manifest))],

@@ -63,7 +63,7 @@ def _volume(frame: Frame, connection: duckdb.DuckDBPyConnection) -> Iterator[Rul
         return
     most = frame.at_most
     if isinstance(most, str):
-        (most,) = connection.execute(most).fetchone() or (None,)
+        [(most,)] = connection.execute(most).fetchall()
     arguments = {"min_value": frame.at_least, "max_value": most}
     yield Rule(
         name=f"rows are {frame.at_least or 0} to {'any number' if most is None else most}",

@@ -24,6 +24,7 @@ from dagster_dbt import (
 )
 
 from activations.config import Project
+from activations.errors import ConfigError
 from dagster_project.defs.sources import LEDGER
 from dagster_project.resources import DUCKDB
 
@@ -75,6 +76,16 @@ def source_key(properties: Properties) -> dg.AssetKey:
     if properties["schema"] == LEDGER.path[0]:
         return LEDGER
     return dg.AssetKey([properties["schema"], properties["identifier"]])
+
+
+def model_key(manifest: Properties, name: str) -> dg.AssetKey:
+    """The asset of the model of that name; a ConfigError when dbt knows none."""
+    for node in manifest["nodes"].values():
+        if node["resource_type"] == "model" and node["name"] == name:
+            return dg.AssetKey([layer(node), name])
+    raise ConfigError(
+        f"dbt has no model `{name}`", file="activations/project.yml", key="dbt", fix="Correct the name"
+    )
 
 
 def layer(properties: Properties) -> str:

@@ -56,7 +56,7 @@ def fingerprint(connection: duckdb.DuckDBPyConnection, tables: Sequence[SourceTa
         connection.execute("select table_schema, table_name from information_schema.tables").fetchall()
     )
     present = [table for table in tables if (table.schema, table.name) in existing]
-    return {table.name: list(connection.execute(table.query).fetchone() or ()) for table in present}
+    return {table.name: list(connection.execute(table.query).fetchall()[0]) for table in present}
 
 
 def changed(before: Fingerprint, now: Fingerprint) -> list[str]:

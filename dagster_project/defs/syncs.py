@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import dagster as dg
@@ -41,12 +41,15 @@ def audience_key(sync: Sync) -> dg.AssetKey:
     return dg.AssetKey(["audiences", sync.audience])
 
 
-def sync_asset(sync: Sync, project: Project) -> dg.AssetsDefinition:
-    """The factory: everything about the asset comes from the sync's YAML."""
+def sync_asset(sync: Sync, project: Project, gates: Sequence[dg.AssetKey] = ()) -> dg.AssetsDefinition:
+    """The factory: everything about the asset comes from the sync's YAML.
+
+    `gates` are the models that planning joins for every sync: a withdrawn consent changes them, not the audience.
+    """
 
     @dg.asset(
         key=sync_key(sync.name),
-        deps=[audience_key(sync)],
+        deps=[audience_key(sync), *gates],
         group_name=GROUP,
         kinds={sync.account.kind},
         owners=[team(sync.owner)],

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import dagster as dg
+import duckdb
 import pytest
 
 from activations.config import Project, Sync
@@ -23,11 +26,29 @@ def a_sync(project: Project) -> Sync:
     return next(sync for sync in project.syncs.values() if sync.schedule == "after_audience")
 
 
-@pytest.fixture(scope="session")
-def defs() -> dg.Definitions:
-    from dagster_project.definitions import defs
+@dataclass(frozen=True, kw_only=True)
+class Loading:
+    """The definitions, and what loading them did on the way."""
 
-    return defs
+    defs: dg.Definitions
+    opened_warehouse: bool
+    imported_great_expectations: bool
+
+
+@pytest.fixture(scope="session")
+def loading() -> Loading:
+    before = "great_expectations" in sys.modules
+    with pytest.MonkeyPatch.context() as patched:
+        opened: list[object] = []
+        patched.setattr(duckdb, "connect", lambda *args, **_: opened.append(args))
+        from dagster_project.definitions import defs
+    imported = "great_expectations" in sys.modules and not before
+    return Loading(defs=defs, opened_warehouse=bool(opened), imported_great_expectations=imported)
+
+
+@pytest.fixture(scope="session")
+def defs(loading: Loading) -> dg.Definitions:
+    return loading.defs
 
 
 @pytest.fixture(scope="session")

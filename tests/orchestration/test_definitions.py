@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 
 import dagster as dg
 import pytest
@@ -16,6 +14,9 @@ from dagster_project.defs.syncs import audience_key, sync_key
 from dagster_project.local import SETTINGS
 from dagster_project.raw.load import RAW_TABLES
 from dagster_project.resources import DUCKDB, ROOT
+from tests.orchestration.conftest import Loading
+
+GATES = {dg.AssetKey(["eligibility", "fct_eligibility"]), dg.AssetKey(["eligibility", "dim_holdouts"])}
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +43,7 @@ def test_every_sync_is_an_asset_behind_its_audience(graph, project: Project) -> 
     assert syncs == {sync_key(name) for name in project.syncs}
     for name, sync in project.syncs.items():
         node = graph.get(sync_key(name))
-        assert node.parent_keys == {audience_key(sync)}
+        assert node.parent_keys == {audience_key(sync), *GATES}, "a withdrawn consent moves only the gates"
         assert node.kinds == {sync.account.kind}
         assert node.tags["channel"] == sync.channel
         assert node.tags["purpose"] == sync.purpose
@@ -105,23 +106,6 @@ def test_workspace_names_the_code_location() -> None:
     assert target["python_module"]["module_name"] == "dagster_project.definitions"
 
 
-def test_loading_opens_no_warehouse(tmp_path) -> None:  # type: ignore[no-untyped-def]
-    """In a process of its own, where `duckdb.connect` is a trap and the state folder does not exist."""
-    program = (
-        "import duckdb\n"
-        "def trap(*a, **k): raise SystemExit('the warehouse was opened at import')\n"
-        "duckdb.connect = trap\n"
-        "import dagster_project.definitions, pathlib, os, sys\n"
-        "assert not pathlib.Path(os.environ['ACTIVATIONS_VAR']).exists(), 'the state folder was touched'\n"
-        "assert 'great_expectations' not in sys.modules, 'loading pays for Great Expectations'\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        check=False,
-        cwd=ROOT,
-        env={"ACTIVATIONS_VAR": str(tmp_path / "none"), "PATH": "/usr/bin:/bin", "HOME": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert done.returncode == 0, done.stderr
+def test_loading_opens_no_warehouse_and_pays_for_no_validation(loading: Loading) -> None:
+    assert not loading.opened_warehouse
+    assert not loading.imported_great_expectations

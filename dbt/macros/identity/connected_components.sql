@@ -56,7 +56,7 @@
     {%- if progress.left > 0 -%}
         {% do exceptions.raise_compiler_error(
             model.name ~ ': ' ~ progress.left ~ ' edges are left after ' ~ limit ~ ' rounds of contraction. Ordinary '
-            ~ 'graphs need fewer than ten: look for a cluster of unusual size, or raise var '
+            ~ 'graphs need about ten: look for a cluster of unusual size, or raise var '
             ~ 'identity_max_contraction_rounds.') %}
     {%- endif -%}
     {% do adapter.drop_relation(progress.edges) %}

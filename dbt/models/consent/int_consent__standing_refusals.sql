@@ -1,6 +1,6 @@
 -- An objection to direct marketing (GDPR 21(2)) and an erasure (GDPR 17) are about the person, not about one channel,
--- and no later click lifts them: only somebody who removes the record does. An objection to ads_share alone (a browser's
--- Global Privacy Control) leaves the other purposes untouched.
+-- and no later click lifts them: only somebody who removes the record does. An objection to ads_share alone (a
+-- browser's Global Privacy Control) leaves the other purposes untouched.
 with events as (
 
     select * from {{ ref('stg_consent__events') }}

@@ -84,7 +84,8 @@ judged as (
             when opened.effective_at < recycled_phones.changed_hands_at then 'former_holder'
             when opened.action = 'granted' then null
             when opened.opening_action not in ('pending', 'granted', 'confirmed') then 'token_reused'
-            when opened.opening_action = 'pending' and opened.opening_expires_at < opened.effective_at then 'token_expired'
+            when opened.opening_action = 'pending' and opened.opening_expires_at < opened.effective_at
+                then 'token_expired'
         end as void_reason
     from opened
     left join recycled_phones on opened.subject_type = 'phone' and opened.subject = recycled_phones.phone

@@ -1,6 +1,6 @@
--- Whose word a statement is. A loose or outdated match may block, never permit. An e-mail address permits in exactly the
--- form the person gave it; a phone number only while it is the one that would be called (47 CFR 64.1200 is about numbers);
--- a browser never.
+-- Whose word a statement is. A loose or outdated match may block, never permit. An e-mail address permits in exactly
+-- the form the person gave it; a phone number only while it is the one that would be called (47 CFR 64.1200 is about
+-- numbers); a browser never.
 with identifiers as (
 
     select * from {{ ref('fct_profile_identifiers') }}
@@ -77,7 +77,9 @@ same_but_for_dots_and_tags as (
     select subjects.subject_type, subjects.subject, identity_map.person_id, false as may_permit
     from subjects
     inner join identity_map
-        on identity_map.identifier_type = 'email' and {{ normalise_email_match_key('subjects.subject') }} = identity_map.identifier
+        on
+            identity_map.identifier_type = 'email'
+            and {{ normalise_email_match_key('subjects.subject') }} = identity_map.identifier
     where subjects.subject_type = 'email'
 
 ),

@@ -1,5 +1,5 @@
--- Law as data, not legal advice. A use without a `legal_bases` row is not allowed in that place. A row for a region (US-FL)
--- narrows its country's. No date in checked_on: nobody has compared the value with the law's own text yet.
+-- Law as data, not legal advice. A use without a `legal_bases` row is not allowed in that place. A row for a region
+-- (US-FL) narrows its country's. No date in checked_on: nobody has compared the value with the law's own text yet.
 select
     jurisdiction,
     channel,
@@ -12,7 +12,7 @@ from (
     values
     ('US', 'email', 'marketing', 'legal_bases', 'consent', 'house rule; CAN-SPAM asks for less', null),
     ('US', 'sms', 'marketing', 'legal_bases', 'consent', '47 CFR 64.1200(a)(2)', null),
-    ('US', 'ads', 'ads_share', 'legal_bases', 'consent', 'house rule; CCPA regulations 7025 ask to honour opt-outs', null),
+    ('US', 'ads', 'ads_share', 'legal_bases', 'consent', 'house rule; CCPA regulations 7025 honour opt-outs', null),
     ('US', 'sms', 'marketing', 'opens_at', '08:00', '47 CFR 64.1200(c)(1)', '2026-11-01'),
     ('US', 'sms', 'marketing', 'closes_at', '21:00', '47 CFR 64.1200(c)(1)', '2026-11-01'),
     ('US-FL', 'sms', 'marketing', 'closes_at', '20:00', 'Florida Statutes 501.616', null),

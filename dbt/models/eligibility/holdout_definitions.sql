@@ -1,5 +1,5 @@
--- Who is never reached, so that the effect on the rest can be measured. An assignment is for ever: a changed share or salt
--- only concerns people who come later, so give a new experiment a new name.
+-- Who is never reached, so that the effect on the rest can be measured. An assignment is for ever: a changed share or
+-- salt only concerns people who come later, so give a new experiment a new name.
 select
     holdout,
     cast(share as decimal(5, 4)) as share,

@@ -32,9 +32,11 @@ judged as (
         case
             when not coalesce(consent.has_consent, false) then coalesce(consent.state, 'missing')
             -- Commas on both sides: `consent` must not be found inside `implied_consent`.
-            when coalesce(',' || rules.value || ',' not like '%,' || consent.legal_basis || ',%', true) then 'basis_not_allowed'
+            when coalesce(',' || rules.value || ',' not like '%,' || consent.legal_basis || ',%', true)
+                then 'basis_not_allowed'
             -- PECR regulation 22: only for one's own customers.
-            when consent.legal_basis = 'soft_opt_in' and coalesce(traits.order_count, 0) = 0 then 'soft_opt_in_without_order'
+            when consent.legal_basis = 'soft_opt_in' and coalesce(traits.order_count, 0) = 0
+                then 'soft_opt_in_without_order'
         end as detail
     from candidates
     left join consent

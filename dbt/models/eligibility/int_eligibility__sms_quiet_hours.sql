@@ -1,5 +1,5 @@
--- The hours are those of the person called. The strictest of country and region counts; an unknown zone, or a place whose
--- hours nobody wrote down, is held.
+-- The hours are those of the person called. The strictest of country and region counts; an unknown zone, or a place
+-- whose hours nobody wrote down, is held.
 with candidates as (
 
     select * from {{ ref('int_eligibility__candidates') }}

@@ -52,7 +52,9 @@ final as (
         signal,
         dimension,
         direction,
-        cast(case direction when 'negative' then greatest(cap, points) else least(cap, points) end as decimal(8, 2)) as points,
+        cast(
+            case direction when 'negative' then greatest(cap, points) else least(cap, points) end as decimal(8, 2)
+        ) as points,
         cast(occurrences as integer) as occurrences
     from summed
 

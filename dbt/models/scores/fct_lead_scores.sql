@@ -85,8 +85,12 @@ graded as (
 
     select
         scored.person_id,
-        max(case when scales.scale = 'fit_grade' and scored.fit_score >= scales.minimum then scales.minimum end) as grade_minimum,
-        max(case when scales.scale = 'score_band' and scored.lead_score >= scales.minimum then scales.minimum end) as band_minimum
+        max(case
+            when scales.scale = 'fit_grade' and scored.fit_score >= scales.minimum then scales.minimum
+        end) as grade_minimum,
+        max(case
+            when scales.scale = 'score_band' and scored.lead_score >= scales.minimum then scales.minimum
+        end) as band_minimum
     from scored
     cross join scales
     group by scored.person_id

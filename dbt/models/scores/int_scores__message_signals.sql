@@ -1,5 +1,5 @@
--- Mail proxies open and link scanners click: only what a person did counts. What somebody answers counts for whoever the
--- address belongs to today.
+-- Mail proxies open and link scanners click: only what a person did counts. What somebody answers counts for whoever
+-- the address belongs to today.
 with events as (
 
     select * from {{ ref('stg_messaging__events') }}
@@ -39,7 +39,10 @@ final as (
         named.occurred_at,
         1 as occurrences
     from named
-    inner join identifiers on named.identifier_type = identifiers.identifier_type and named.recipient = identifiers.identifier
+    inner join identifiers
+        on
+            named.identifier_type = identifiers.identifier_type
+            and named.recipient = identifiers.identifier
     where named.signal is not null
 
 )

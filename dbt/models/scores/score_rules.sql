@@ -1,6 +1,6 @@
 -- The scorecard. Fit is who a person is and does not fade; engagement is what they do and halves with every half-life.
--- A cap limits what one signal can add up to, so that ten clicks in a day are not ten intents; for negative signals it is
--- a floor.
+-- A cap limits what one signal can add up to, so that ten clicks in a day are not ten intents; for negative signals it
+-- is a floor.
 select
     signal,
     dimension,

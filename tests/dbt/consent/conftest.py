@@ -94,7 +94,7 @@ class Layers:
     connection: duckdb.DuckDBPyConnection
 
     def build(self, world: World) -> Layers:
-        self._write({"staging.run_clock": [{"as_of": AS_OF}]} | world.rows)
+        self._write({"staging.run_clock": [{"as_of": AS_OF}], **world.rows})
         for relation, sql in self.models:
             self.connection.execute(f"create or replace table {relation} as {sql}")
         return self
@@ -131,7 +131,7 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> Sequence[tuple[str, st
     flags += ["--exclude", "dim_holdouts", "resource_type:test", "resource_type:unit_test"]
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("ACTIVATIONS_VAR", str(folder))
-        result = dbtRunner().invoke(["--quiet", "compile", *flags])
+        result: Any = dbtRunner().invoke(["--quiet", "compile", *flags])
     assert result.success, result.exception
     nodes = {run.node.unique_id: run.node for run in result.result.results}
     return [(nodes[name].relation_name, nodes[name].compiled_code) for name in _in_order(nodes)]

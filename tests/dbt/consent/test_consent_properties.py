@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.dbt.consent.conftest import Layers, World, phone_of
+from tests.dbt.consent.conftest import Layers, Row, World, phone_of
 
 PERSONS = [f"p{n}" for n in range(4)]
 START = datetime(2017, 5, 1)
@@ -97,7 +97,7 @@ def test_the_order_of_arrival_does_not_change_the_state(
     expected = layers.build(world).query(state)
 
     events = world.rows["staging.stg_consent__events"]
-    arrived = [
+    arrived: list[Row] = [
         {**event, "recorded_at": event["captured_at"] + timedelta(days=days)}
         for event, days in zip(events, late + late, strict=False)
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pytest
@@ -58,12 +59,12 @@ def _profiles(folder: Path, people: int, as_of: str) -> None:
     )
 
 
-def _assignments(folder: Path) -> set[tuple]:
+def _assignments(folder: Path) -> set[tuple[Any, ...]]:
     return set(
         _query(folder, "select holdout, person_id, is_held_out, assigned_at from eligibility.dim_holdouts")
     )
 
 
-def _query(folder: Path, sql: str) -> list[tuple]:
+def _query(folder: Path, sql: str) -> list[tuple[Any, ...]]:
     with duckdb.connect(str(folder / "warehouse.duckdb")) as connection:
         return connection.execute(sql).fetchall()

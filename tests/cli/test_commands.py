@@ -1,0 +1,143 @@
+"""The command line as a program and as a person meet it: exit codes, JSON, and one line of error."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import Result
+from typer.testing import CliRunner
+
+from activations.cli import app as cli
+from activations.runner import Engine
+from tests.engine.world import World, cannot_connect, refuse_rows
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    """A world whose other side the commands reach: they build their own engine, we hand it our transport and clock."""
+    monkeypatch.delenv("ACTIVATIONS_VAR", raising=False)
+    monkeypatch.delenv("DBT_TARGET_PATH", raising=False)
+    monkeypatch.setenv("ACTIVATIONS_SANDBOX_URL", "http://127.0.0.1:9")
+    world = World(tmp_path, guard={"floor_rows": 0})
+    monkeypatch.setattr(
+        cli, "Engine", lambda project: Engine(project, clock=world.clock, transport=world._transport)
+    )
+    monkeypatch.setenv("ACTIVATIONS_PROJECT_DIR", str(tmp_path))
+    return world
+
+
+def invoke(*arguments: str, stdin: str = "") -> Result:
+    return CliRunner().invoke(cli.app, list(arguments), input=stdin)
+
+
+def data(*arguments: str) -> Any:
+    return json.loads(invoke(*arguments, "--json").stdout)
+
+
+def test_plan_sync_status_agree(world: World) -> None:
+    world.add("a", "b").build()
+    [plan] = data("plan")
+    assert (plan["added"], plan["held_reason"]) == (2, None)
+    done = invoke("sync", "--json")
+    assert done.exit_code == cli.Exit.DONE
+    [run], [status] = json.loads(done.stdout), data("status")
+    assert run == status
+    assert (run["delivered"], run["run_status"]) == (2, "succeeded")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "code"),
+    [
+        (lambda w: setattr(w.other, "always", refuse_rows(lambda _: True)), cli.Exit.PARTIAL),
+        (lambda w: setattr(w.other, "always", cannot_connect), cli.Exit.FAILED),
+    ],
+)
+def test_a_run_that_did_not_go_through_is_not_exit_zero(world: World, spoil: Any, code: int) -> None:
+    spoil(world)
+    world.add("a").build()
+    assert invoke("sync").exit_code == code
+
+
+def test_a_held_run_says_why_and_what_to_do_and_can_be_released(world: World) -> None:
+    world.add(*"abcd").run()
+    world.drop("a", "b").build()
+    held = invoke("sync")
+    assert held.exit_code == cli.Exit.HELD
+    assert "max_removed_share" in held.stderr and "activations release people" in held.stderr
+    assert invoke("release", "people", "--by", " ").exception is not None
+    assert invoke("release", "people", "--by", "ops", "--note", "closing down").exit_code == 0
+    assert invoke("sync").exit_code == cli.Exit.DONE
+    assert data("audit") == {"lines": 1, "intact": True}
+
+
+def test_a_sync_that_cannot_be_planned_fails_alone(world: World) -> None:
+    world.add("a").build()
+    broken = world.sync_file.with_name("aaa_broken.yml")
+    broken.write_text(world.sync_file.read_text() + "holdout: no_such\n")
+    done = invoke("sync")
+    assert done.exit_code == cli.Exit.FAILED
+    assert "no_such" in done.stderr
+    assert world.other.emails == {"a@example.com"}
+    assert {run["sync"]: run["run_status"] for run in data("status")} == {
+        "aaa_broken": "failed",
+        "people": "succeeded",
+    }
+
+
+def test_an_error_is_one_line_and_in_json_one_object(
+    world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    world.configure(modee="mirror")
+    for flags in ([], ["--json"]):
+        monkeypatch.setattr("sys.argv", ["activations", "check", *flags])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        assert ended.value.code == cli.Exit.FAILED
+        shown = capsys.readouterr()
+        text = json.loads(shown.out)["error"] if flags else shown.err
+        assert "Did you mean `mode`?" in text
+        assert "Traceback" not in shown.err
+
+
+def test_an_unknown_sync_lists_the_known_ones(world: World) -> None:
+    found = invoke("plan", "nobody")
+    assert "Known: people" in str(found.exception)
+
+
+def test_suppressing_reads_standard_input_and_shows_nobody(world: World) -> None:
+    world.add("a", "b").run()
+    done = invoke("suppress", "--reason", "objection", stdin="a@example.com\n")
+    assert done.exit_code == 0 and "a@example.com" not in done.output
+    assert data("plan")[0]["removed"] == 1
+    assert isinstance(
+        invoke("suppress", "--reason", "x", "--channel", "fax", stdin="a\n").exception, Exception
+    )
+
+
+def test_explain_says_why(world: World) -> None:
+    world.add("a", "b").block("b", "consent").run()
+    assert data("explain", "a")[0]["held_by_destination"]
+    [why] = data("explain", "b")
+    assert (why["verdict"], why["blockers"], why["held_by_destination"]) == (
+        "ineligible:consent",
+        ["consent"],
+        False,
+    )
+    assert data("explain", "nobody")[0]["verdict"] == "not_in_audience"
+    assert "ineligible:consent" in invoke("explain", "b").stdout
+
+
+def test_exposures_are_written_checked_and_stale(world: World) -> None:
+    (world.root / "dbt/models").mkdir()
+    assert isinstance(invoke("exposures", "--check").exception, Exception)
+    assert invoke("exposures").exit_code == 0
+    assert data("exposures", "--check")["state"] == "up to date"
+    world.configure(owner="somebody else")
+    assert "activations exposures" in str(invoke("exposures", "--check").exception)
+
+
+def test_markup_in_names_has_no_power_over_the_terminal(world: World) -> None:
+    assert "[bold]x" in invoke("explain", "[bold]x").stdout
