@@ -42,7 +42,9 @@ sources as (
 
 of_contacts as (
 
-    {% for field in ['first_name', 'last_name', 'postal_code', 'city', 'region', 'country', 'time_zone', 'household_id'] -%}
+    {% for field in [
+        'first_name', 'last_name', 'postal_code', 'city', 'region', 'country', 'time_zone', 'household_id'
+    ] -%}
     select
         person_id,
         '{{ field }}' as field,
