@@ -26,6 +26,8 @@ from dagster_project.progress import RunView, follow, show
 
 ROOT = Path(__file__).resolve().parents[1]
 TAG = "activations/demo"
+AS_FROM_THE_UI = {".dagster/repository": "__repository__@activations", "dagster/code_location": "activations"}
+"""Dagster sets these on runs that its daemon launches, and lists by them the runs of a job and a code location."""
 SHOWN, SHOWN_LINES = 4, 12
 
 
@@ -57,8 +59,8 @@ def demo(console: Console) -> int:
 
 def run_pipeline(console: Console, log: Path) -> RunView:
     """Start the job `pipeline` and watch it to its end."""
-    token = uuid.uuid4().hex
-    tags = json.dumps({TAG: token})
+    token = uuid.uuid4().hex[:8]
+    tags = json.dumps({TAG: token, **AS_FROM_THE_UI})
     command = [sys.executable, "-m", "dagster", "job", "execute", "-m", "dagster_project.definitions"]
     command += ["-d", str(ROOT), "-j", "pipeline", "--tags", tags]
     with local.child(command, os.environ, log) as process, dg.DagsterInstance.get() as instance:

@@ -103,7 +103,7 @@ def _run_rows(runs: Sequence[SyncRun]) -> Iterator[Row]:
     yield "in doubt", _numbers(run.in_doubt for run in runs)
     yield (
         "finished (UTC)",
-        [f"{run.finished_at:%m-%d %H:%M:%S}" if run.finished_at else "never" for run in runs],
+        [f"{run.finished_at:%m-%d %H:%M}" if run.finished_at else "never" for run in runs],
     )
 
 

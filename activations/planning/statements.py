@@ -56,13 +56,14 @@ class Statements:
     # -- scope -------------------------------------------------------------------------------------------------
 
     def scope(self, *, has_suppressions: bool) -> exp.Select:
-        """One row per audience row: row_key, person, identity, payload_hash, verdict."""
+        """One row per audience row: row_key, person, identity, payload_hash, deferral, verdict."""
         query = (
             select(
                 exp.alias_(self._row_key("a"), "row_key"),
                 exp.alias_(self._person("a"), "person"),
                 exp.alias_(self._identity(), "identity"),
                 exp.alias_(self._payload_hash(), "payload_hash"),
+                exp.alias_(self._deferral(), "deferral"),
                 exp.alias_(self._verdict(has_suppressions), "verdict"),
             )
             .from_(_table(self.audience.relation, "a"))
@@ -136,12 +137,14 @@ class Statements:
         case = case.when(condition("duplicates.row_key is not null"), _literal("invalid:duplicate_key")).when(
             self._identity_missing(), self._identity_problem()
         )
-        if self.sync.mode is SyncMode.APPEND:
-            case = case.when(
-                condition("coalesce(e.is_deferred, false)"),
-                condition("'waiting:' || coalesce(e.first_blocker, 'deferred')"),
-            )
         return case.else_(_literal("in_scope"))
+
+    @staticmethod
+    def _deferral() -> exp.Expr:
+        """Why a message would have to wait (quiet hours, frequency cap), or null."""
+        return condition(
+            "case when coalesce(e.is_deferred, false) then coalesce(e.first_blocker, 'deferred') end"
+        )
 
     def _printable_key(self) -> exp.Expr:
         """The key's parts without our own separator, which is a control character itself."""
@@ -283,6 +286,7 @@ class Statements:
         return condition(
             """case
                 when d.row_key is null then 'unchanged'
+                when k.row_key is null and d.deferral is not null then 'waiting:' || d.deferral
                 when k.row_key is null then 'added'
                 when k.is_acknowledged then 'unchanged'
                 else 'waiting:' || k.state end"""

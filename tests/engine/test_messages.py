@@ -80,3 +80,9 @@ def test_quiet_hours_defer_and_do_not_drop(messages: World) -> None:
 def test_nobody_leaves_a_message_sync(messages: World) -> None:
     messages.add("a", "b").run()
     assert messages.drop("a", "b").run().counts.planned == 0
+
+
+def test_a_deferral_concerns_only_what_was_not_sent_yet(messages: World) -> None:
+    messages.add("a").run()
+    run = messages.block("a", "deferred").run()
+    assert (run.counts.unchanged, run.counts.waiting) == (1, 0)
