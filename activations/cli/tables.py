@@ -78,7 +78,7 @@ def explanation_table(person: str, items: Sequence[Explanation]) -> Table:
         doubt = f" ({item.open_state})" if item.open_state else ""
         table.add_row(
             _heading(item.sync),
-            plain(item.verdict),
+            plain(item.verdict) + (" (deferred)" if item.is_deferred else ""),
             ", ".join(item.blockers) or "–",
             held + doubt,
             plain(item.consent_event_id or "–"),
