@@ -7,7 +7,7 @@ import socket
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -21,8 +21,7 @@ from activations.clock import Clock, SystemClock
 from activations.config import Environment, Project, Sync
 from activations.config.documents import parse_model
 from activations.config.project import secret_keys
-from activations.delivery import Deliverer, Progress, RequestsTransport, Tally, Transport
-from activations.delivery.deliverer import Digesters, message_key, row_outcome, seal
+from activations.delivery import Deliverer, Progress, RequestsTransport, Rows, Tally, Transport
 from activations.delivery.rate import RateLimiter
 from activations.delivery.sealing import Sealer
 from activations.destinations.base import Destination
@@ -32,7 +31,7 @@ from activations.errors import ActivationsError, PlanRejected, WarehouseError
 from activations.explain import Explanation, explain
 from activations.journal import Batch, Journal, Lease, OpenState
 from activations.manifest import check_sync, load_manifest
-from activations.model import Counts, Outcome, Plan, RunStatus, SyncMode, SyncRun
+from activations.model import Counts, Outcome, Plan, RunStatus, SyncRun
 from activations.planning import FrozenPlan, PlanFile, PlanInput, make_plan
 from activations.planning.planner import OPEN_ROWS_SCHEMA
 from activations.sandbox.credentials import base_url_for, credentials_for
@@ -196,6 +195,16 @@ class Engine:
     def _digester(self, use: str) -> Digester:
         return Digester.for_use(self.project.hash_key(), use)
 
+    def _rows(self, sync: Sync) -> Rows:
+        return Rows(
+            sync=sync,
+            pseudonyms=self._digester("pseudonym"),
+            messages=self._digester("message"),
+            suppressions=self._digester("suppression"),
+            batches=self._digester("batch"),
+            sealer=Sealer(self._digester("seal").key, sync.name),
+        )
+
     def _merge_pending(self, sync: Sync, journal: Journal, lease: Lease) -> None:
         """Recover what an earlier engine left, and bring the ledger up to date."""
         recover(self, sync, journal, lease)
@@ -223,12 +232,16 @@ class Engine:
             path=path,
         )
 
-    def _transport(self, sync: Sync) -> Transport:
+    @contextmanager
+    def _transport(self, sync: Sync) -> Iterator[Transport]:
         if self.transport:
-            return self.transport(sync)
-        return RequestsTransport(
-            self.clock, allow_plain_loopback=sync.account.environment is Environment.SANDBOX
-        )
+            yield self.transport(sync)
+            return
+        is_sandbox = sync.account.environment is Environment.SANDBOX
+        with closing(
+            RequestsTransport(self.clock, allow_plain_loopback=is_sandbox, pool=sync.concurrency)
+        ) as own:
+            yield own
 
 
 @dataclass(slots=True, kw_only=True)
@@ -291,9 +304,9 @@ class _Run:
                 return Tally()
             if refusal := self._wait_for_destination():
                 return Tally(error=refusal, outcomes=_untried(frozen.sendable_rows))
-            transport = self.engine._transport(self.sync)
-            deliverer = self._deliverer(frozen, transport, on_progress)
-            return deliverer.deliver(rows=frozen.sendable_rows, removals=frozen.plan.counts.removed)
+            with self.engine._transport(self.sync) as transport:
+                deliverer = self._deliverer(frozen, transport, on_progress)
+                return deliverer.deliver(rows=frozen.sendable_rows, removals=frozen.plan.counts.removed)
 
     def _wait_for_destination(self) -> str | None:
         """A Retry-After that was committed binds every later run."""
@@ -317,10 +330,7 @@ class _Run:
             transport=transport,
             limiter=RateLimiter(rate, engine.clock),
             clock=engine.clock,
-            digesters=Digesters(
-                **{use: engine._digester(use) for use in ("pseudonym", "message", "suppression", "batch")}
-            ),
-            sealer=_sealer(engine, self.sync),
+            rows=engine._rows(self.sync),
             stop=engine.stop,
             on_progress=on_progress,
         )
@@ -388,18 +398,10 @@ def _record_lost(engine: Engine, sync: Sync, journal: Journal, lease: Lease, bat
         raise ActivationsError(
             f"the plan {batch.plan_path} is gone while {batch.span.count} rows of `{sync.name}` were being sent, so nobody can tell which. Restore it from a backup of the state folder"
         )
-    rows = plan.slice(batch.span.first, batch.span.count)
-    sealer = _sealer(engine, sync)
-    outcomes = [
-        row_outcome(row, Outcome.UNKNOWN, "interrupted", sealed=seal(sealer, sync, row)) for row in rows
-    ]
-    digest = engine._digester("message")
-    messages = (
-        {r.position: message_key(digest, sync.name, r.row_key) for r in rows}
-        if sync.mode is SyncMode.APPEND
-        else {}
+    rows, planned = engine._rows(sync), plan.slice(batch.span.first, batch.span.count)
+    journal.record_lost(
+        lease, batch, rows.lost(planned), rows.message_keys(planned), sync.capabilities.settle_seconds
     )
-    journal.record_lost(lease, batch, outcomes, messages, sync.capabilities.settle_seconds)
 
 
 def build_destination(project: Project, sync: Sync) -> Destination[Any, Any]:
@@ -415,10 +417,6 @@ def build_destination(project: Project, sync: Sync) -> Destination[Any, Any]:
         options = account.resolved_options(secret_keys(kind))
     settings = parse_model(kind.Config, options, account.file, f"destinations.{account.name}")
     return kind(settings, parse_model(kind.TargetConfig, dict(sync.target), sync.file, "target"))
-
-
-def _sealer(engine: Engine, sync: Sync) -> Sealer:
-    return Sealer(engine._digester("seal").key, sync.name)
 
 
 def _open_rows(journal: Journal, sync: Sync, now: datetime) -> pa.Table:

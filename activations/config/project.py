@@ -120,6 +120,8 @@ class _AccountFile(_Strict):
     kind: str
     environment: Environment
     rate_limit: float | None = Field(None, gt=0)
+    concurrency: int = Field(4, ge=1, le=64)
+    batch_rows: int | None = Field(None, ge=1)
     description: str | None = None
 
 
@@ -158,6 +160,11 @@ class Account:
     kind: str
     environment: Environment
     rate_limit: float | None
+    """Requests a second; None: what the kind declares."""
+    concurrency: int
+    """Requests in flight at once."""
+    batch_rows: int | None
+    """Rows a request; None: as many as the kind takes."""
     options: Mapping[str, Any]
     file: Path
     root: Path
@@ -193,6 +200,17 @@ class Sync:
     description: str | None
     capabilities: Capabilities
     file: Path
+
+    @property
+    def batch_rows(self) -> int:
+        """Rows a request: what the account asks for, within what the destination takes."""
+        return min(
+            self.account.batch_rows or self.capabilities.max_batch_rows, self.capabilities.max_batch_rows
+        )
+
+    @property
+    def concurrency(self) -> int:
+        return self.account.concurrency
 
     @property
     def key_columns(self) -> tuple[str, ...]:
@@ -301,15 +319,11 @@ def _load_account(name: str, entry: Any, file: Path, root: Path, kinds: Mapping[
         )
     options = {k: v for k, v in entry.items() if k not in _AccountFile.model_fields}
     _check_options(kinds[common.kind], options, file, key)
-    return Account(
-        name=name,
-        kind=common.kind,
-        environment=common.environment,
-        rate_limit=common.rate_limit,
-        options=options,
-        file=file,
-        root=root,
-    )
+    shared = {
+        name: getattr(common, name)
+        for name in ("kind", "environment", "rate_limit", "concurrency", "batch_rows")
+    }
+    return Account(name=name, options=options, file=file, root=root, **shared)
 
 
 def _check_options(kind: type[Kind], options: dict[str, Any], file: Path, key: str) -> None:

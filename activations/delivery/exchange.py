@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from activations.clock import Clock
 from activations.delivery.rate import RateLimiter, retry_after
@@ -13,7 +14,7 @@ from activations.errors import FatalDestinationError, UnreadableResponse
 from activations.model import Batch, Outcome, Request, Response, RowResult, Wait
 
 LONGEST_PATIENCE = 30.0
-"""Seconds a single batch waits for a throttled destination before its rows are left to a later try."""
+"""Seconds a run waits for a throttled destination; a longer wait is left to the next run."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,11 +35,13 @@ class Conversation:
     transport: Transport
     limiter: RateLimiter
     clock: Clock
+    send_by: datetime
+    """Until when the intent holds: the first request leaves before this, or not at all."""
     seconds: float = 60.0
     requests: int = 0
     """Requests that left, or may have left."""
     accepted: int = 0
-    """Requests that were answered: once there is one, a failure leaves the batch unknown."""
+    """Requests that the destination took: once there is one, a failure leaves the batch unknown."""
 
     def hold(self, batch: Batch) -> Verdict:
         """Send the batch and return one result per row."""
@@ -96,20 +99,25 @@ class Conversation:
         """The answer, once it is one that the destination has to understand."""
         patience = LONGEST_PATIENCE
         while True:
-            self.limiter.wait()
             response = self._send(request)
             if response.status != 429:
                 break
             pause = retry_after(response, self.clock.now(), default=1.0)
-            if pause > patience:
+            # Before the first request is taken nothing is lost by starting over, and then consent is read again.
+            if not self.accepted or pause > patience:
                 raise _Throttled(pause)
             patience -= pause + 0.1
-            self.clock.sleep(pause)
+            self.limiter.postpone(pause)
         _refuse_unusable(response)
         self.accepted += 1
         return response
 
     def _send(self, request: Request) -> Response:
+        """The caller took the first request's place in the rate before it committed the intent."""
+        if self.requests:
+            self.limiter.wait()
+        if not self.accepted and self.clock.now() > self.send_by:
+            raise NotSent("too_late")
         self.requests += 1
         return self.transport.send(request, seconds=self.seconds)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
@@ -12,19 +13,26 @@ LONGEST_RETRY_AFTER = 3600.0
 
 
 class RateLimiter:
-    """At most `rate` requests a second, evenly spaced; None is no limit."""
+    """At most `rate` requests a second, evenly spaced, shared by all workers of a run; None is no limit."""
 
     def __init__(self, rate: float | None, clock: Clock) -> None:
         self._interval = 1.0 / rate if rate else 0.0
-        self._clock = clock
+        self._clock, self._mutex = clock, threading.Lock()
         self._next = clock.monotonic()
 
     def wait(self) -> None:
         """Sleep until the next request may leave."""
-        delay = self._next - self._clock.monotonic()
-        if delay > 0:
-            self._clock.sleep(delay)
-        self._next = max(self._next, self._clock.monotonic()) + self._interval
+        with self._mutex:
+            now = self._clock.monotonic()
+            start = max(self._next, now)
+            self._next = start + self._interval
+        if start > now:
+            self._clock.sleep(start - now)
+
+    def postpone(self, seconds: float) -> None:
+        """Nobody's next request leaves earlier than this."""
+        with self._mutex:
+            self._next = max(self._next, self._clock.monotonic() + seconds)
 
 
 def retry_after(response: Response, now: datetime, default: float) -> float:

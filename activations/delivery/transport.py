@@ -42,7 +42,7 @@ class NoAnswer(DeliveryError):
 
 class Transport(Protocol):
     def send(self, request: Request, *, seconds: float) -> Response:
-        """The whole answer within `seconds`, else NotSent or NoAnswer."""
+        """The whole answer within `seconds`, else NotSent or NoAnswer. Called by several threads at once."""
 
 
 class RequestsTransport:

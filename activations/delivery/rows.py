@@ -1,0 +1,121 @@
+"""Between a planned row and what travels: the change a destination sees, the keys the journal asks for, the outcome
+that is kept. Pure, apart from the randomness inside the seal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from activations.config import OnNull, Sync
+from activations.delivery.sealing import Sealer
+from activations.digests import SEPARATOR, Digester, normalised_identity
+from activations.journal import RowOutcome
+from activations.model import Batch, Change, Operation, Outcome, RowResult, SyncMode
+from activations.planning import PlanRow
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rows:
+    """How the rows of one sync are written, named and hidden."""
+
+    sync: Sync
+    pseudonyms: Digester
+    messages: Digester
+    suppressions: Digester
+    batches: Digester
+    sealer: Sealer
+
+    # -- out ---------------------------------------------------------------------------------------------------
+
+    def batch(self, run_id: str, rows: Sequence[PlanRow]) -> Batch:
+        content = [
+            part for r in rows for part in (r.row_key, r.identity, r.operation.value, r.payload_hash or "")
+        ]
+        return Batch(
+            sync=self.sync.name,
+            run_id=run_id,
+            number=rows[0].position,
+            changes=[self._change(row) for row in rows],
+            idempotency_key=self.batches(self.sync.name, *content)[:32],
+        )
+
+    def _change(self, row: PlanRow) -> Change:
+        removed = row.operation is Operation.REMOVED
+        return Change(
+            key=str(row.position),
+            operation=row.operation,
+            identifiers=self.sealer.open(row.sealed) if removed else _given(row.identifiers),
+            fields={} if removed else self._fields(row),
+            destination_key=row.destination_key,
+            pseudonym=self._pseudonym(row),
+        )
+
+    def _fields(self, row: PlanRow) -> dict[str, object]:
+        """Nulls are left out unless the mapping says that they clear the destination's value."""
+        cleared = {name for name, mapping in self.sync.fields.items() if mapping.on_null is OnNull.CLEAR}
+        return {name: value for name, value in row.fields.items() if value is not None or name in cleared}
+
+    def _pseudonym(self, row: PlanRow) -> str:
+        """Of the person at this destination; of an occurrence where occurrences are sent."""
+        occurrence = [row.row_key] if self.sync.mode is SyncMode.APPEND else []
+        return self.pseudonyms(self.sync.name, row.identity, *occurrence)
+
+    def weight(self, rows: Sequence[PlanRow]) -> int:
+        """About how many bytes the rows are on the wire; generous, since names and envelopes differ by destination."""
+        values = (
+            v for row in rows for v in (*row.identifiers.values(), *row.fields.values()) if v is not None
+        )
+        names = 256 + sum(len(name) + 8 for row in rows[:1] for name in (*row.identifiers, *row.fields))
+        return sum(len(str(value).encode("utf-8", "surrogatepass")) for value in values) + len(rows) * names
+
+    # -- keys --------------------------------------------------------------------------------------------------
+
+    def message_keys(self, rows: Sequence[PlanRow]) -> dict[int, str]:
+        """Position → the name under which a message passes its one-way door: one per person and occurrence, for ever."""
+        if self.sync.mode is not SyncMode.APPEND:
+            return {}
+        return {row.position: self.messages(self.sync.name, row.row_key) for row in rows}
+
+    def suppression_digests(self, rows: Sequence[PlanRow]) -> dict[int, list[str]]:
+        """Position → digests of everything the row's person may have been suppressed by. Removals are never asked."""
+        return {row.position: self._digests(row) for row in rows if row.operation is not Operation.REMOVED}
+
+    def _digests(self, row: PlanRow) -> list[str]:
+        person = row.row_key.split(SEPARATOR)[0]
+        return [
+            self.suppressions(normalised_identity(value))
+            for value in (person, *_given(row.identifiers).values())
+        ]
+
+    # -- back --------------------------------------------------------------------------------------------------
+
+    def outcome(self, row: PlanRow, result: RowResult) -> RowOutcome:
+        return RowOutcome(
+            position=row.position,
+            row_key=row.row_key,
+            identity=row.identity,
+            operation=row.operation,
+            outcome=result.outcome,
+            reason=result.reason,
+            payload_hash=row.payload_hash,
+            destination_key=result.destination_key or row.destination_key,
+            sealed=self._sealed(row) if result.outcome is Outcome.UNKNOWN else None,
+        )
+
+    def lost(self, rows: Sequence[PlanRow]) -> list[RowOutcome]:
+        """The outcomes of a batch whose engine died: nobody knows."""
+        return [
+            self.outcome(row, RowResult(key=str(row.position), outcome=Outcome.UNKNOWN, reason="interrupted"))
+            for row in rows
+        ]
+
+    def _sealed(self, row: PlanRow) -> bytes | None:
+        """The identifiers of a row in doubt, where the destination has not named the row yet. Messages are never
+        removed, so nothing of theirs is kept."""
+        if self.sync.mode is SyncMode.APPEND or row.destination_key is not None:
+            return None
+        return row.sealed if row.operation is Operation.REMOVED else self.sealer.seal(_given(row.identifiers))
+
+
+def _given(identifiers: Mapping[str, str | None]) -> dict[str, str]:
+    return {name: value for name, value in identifiers.items() if value is not None}

@@ -1,0 +1,89 @@
+"""Several requests in flight at once change nothing but the time it takes."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Callable
+
+import pytest
+import yaml
+
+from activations.model import Request, Response, RunStatus
+from tests.engine.world import OtherSide, World, refuse_batch_with
+
+
+@pytest.fixture
+def parallel(make_world: Callable[..., World]) -> World:
+    """Eight requests in flight, two rows each."""
+    world = make_world()
+    file = world.root / "activations/destinations.yml"
+    document = yaml.safe_load(file.read_text())
+    document["destinations"]["hook"] |= {"concurrency": 8, "batch_rows": 2}
+    file.write_text(yaml.safe_dump(document))
+    return world.add(*(f"p{n:03}" for n in range(100)))
+
+
+class AtOnce:
+    """An other side that takes its time: how many requests were inside it together."""
+
+    def __init__(self) -> None:
+        self.inside = self.most = 0
+        self.lock = threading.Lock()
+        self.barrier = threading.Barrier(8)
+
+    def __call__(self, other: OtherSide, request: Request) -> Response:
+        with self.lock:
+            self.inside += 1
+            self.most = max(self.most, self.inside)
+            first_round = other.requests <= 8
+        if first_round:
+            self.barrier.wait(timeout=10)
+        with self.lock:
+            self.inside -= 1
+            return other.accept(request)
+
+
+def test_every_row_is_sent_once_with_the_allowed_number_in_flight(parallel: World) -> None:
+    parallel.other.always = AtOnce()
+    run = parallel.run()
+    assert (run.delivered, run.requests, run.run_status) == (100, 50, RunStatus.SUCCEEDED)
+    assert parallel.other.always.most == 8
+    assert set(Counter(key for _, key, _ in parallel.other.received).values()) == {1}
+    assert parallel.run().counts.planned == 0
+
+
+def test_bad_rows_are_isolated_while_others_are_in_flight(parallel: World) -> None:
+    parallel.other.always = refuse_batch_with(
+        lambda change: change["identifiers"].get("email", "").startswith("p00")
+    )
+    run = parallel.run()
+    assert (run.delivered, run.rejected) == (90, 10)
+    assert parallel.query("select count(*) from activation.sync_changelog") == [(100,)]
+
+
+def test_an_error_in_one_worker_ends_the_run_and_loses_nothing(parallel: World) -> None:
+    class Killed(BaseException):
+        pass
+
+    def die_once(other: OtherSide, request: Request) -> Response:
+        if other.requests == 10:
+            raise Killed
+        return other.accept(request)
+
+    parallel.other.always = die_once
+    with pytest.raises(Killed):
+        parallel.run()
+    parallel.other.always = None
+    parallel.run()
+    assert len(parallel.other.held) == 100
+
+
+def test_removals_are_settled_before_anything_else_leaves(parallel: World) -> None:
+    parallel.run()
+    parallel.other.received.clear()
+    for n in range(0, 100, 2):
+        parallel.set(f"p{n:03}", email=f"new{n}@example.com")
+    parallel.run()
+    operations = [operation for operation, _, _ in parallel.other.received]
+    assert operations == ["removed"] * 50 + ["added"] * 50
