@@ -13,8 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from activations.model import Operation
@@ -89,26 +91,42 @@ def freeze(batches: Iterator[pa.RecordBatch], schema: pa.Schema, path: Path) -> 
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     draft = path.with_suffix(".draft")
     rows = urgent = 0
-    digest = hashlib.sha256()
+    content = _ContentHash()
     with os.fdopen(os.open(draft, os.O_CREAT | os.O_TRUNC | os.O_WRONLY, 0o600), "wb") as stream:
         with pq.ParquetWriter(stream, _without_urgent(schema), compression="zstd") as writer:
             for batch in batches:
                 rows += batch.num_rows
-                urgent += sum(batch.column("is_urgent").to_pylist())
-                _digest(digest, batch)
+                urgent += pc.sum(batch.column("is_urgent")).as_py() or 0
+                content.update(batch)
                 writer.write_batch(batch.drop_columns(["is_urgent"]))
         stream.flush()
         os.fsync(stream.fileno())
     draft.rename(path)
-    return Frozen(file=PlanFile(path), rows=rows, urgent=urgent, content_hash=digest.hexdigest())
+    return Frozen(file=PlanFile(path), rows=rows, urgent=urgent, content_hash=content.hexdigest())
 
 
 def _without_urgent(schema: pa.Schema) -> pa.Schema:
     return schema.remove(schema.get_field_index("is_urgent"))
 
 
-def _digest(digest: Any, batch: pa.RecordBatch) -> None:
-    calm = batch.filter(pa.compute.invert(batch.column("is_urgent")))
-    columns = [calm.column(name).to_pylist() for name in ("row_key", "identity", "verdict", "payload_hash")]
-    for values in zip(*columns, strict=True):
-        digest.update("\x1f".join(value or "" for value in values).encode("utf-8", "surrogatepass") + b"\n")
+class _ContentHash:
+    """A hash of columns, not of rows, so that no row becomes a Python object. Lengths are hashed beside the bytes,
+    so the same bytes cut differently are different content; how the rows were batched makes no difference."""
+
+    _COLUMNS = ("row_key", "identity", "verdict", "payload_hash")
+
+    def __init__(self) -> None:
+        self._hashes = {name: (hashlib.sha256(), hashlib.sha256()) for name in self._COLUMNS}
+
+    def update(self, batch: pa.RecordBatch) -> None:
+        calm = batch.filter(pc.invert(batch.column("is_urgent")))
+        for name, (lengths, content) in self._hashes.items():
+            column = pc.fill_null(calm.column(name), "").cast(pa.large_string())
+            _, offsets, data = column.buffers()
+            bounds = np.frombuffer(offsets, dtype=np.int64)[column.offset : column.offset + len(column) + 1]
+            lengths.update(np.diff(bounds).tobytes())
+            content.update(memoryview(data)[bounds[0] : bounds[-1]] if data else b"")
+
+    def hexdigest(self) -> str:
+        parts = [hashed.hexdigest() for pair in self._hashes.values() for hashed in pair]
+        return hashlib.sha256("".join(parts).encode()).hexdigest()

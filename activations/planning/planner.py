@@ -82,6 +82,7 @@ def make_plan(
     check_sync(sync, audience, project.settings.dbt.person_key)
     statements = statements_for(project, sync, audience, manifest, warehouse, given)
     _check_relations(session, statements)
+    session.hold(audience.relation, statements.eligibility, statements.holdouts)
     _compare(session, statements, given)
     counts = _counts(session)
     frozen = _freeze(session, statements, given)
