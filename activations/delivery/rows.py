@@ -52,8 +52,8 @@ class Rows:
 
     def _fields(self, row: PlanRow) -> dict[str, object]:
         """Nulls are left out unless the mapping says that they clear the destination's value."""
-        cleared = {name for name, mapping in self.sync.fields.items() if mapping.on_null is OnNull.CLEAR}
-        return {name: value for name, value in row.fields.items() if value is not None or name in cleared}
+        mappings = self.sync.fields
+        return {k: v for k, v in row.fields.items() if v is not None or mappings[k].on_null is OnNull.CLEAR}
 
     def _pseudonym(self, row: PlanRow) -> str:
         """Of the person at this destination; of an occurrence where occurrences are sent."""

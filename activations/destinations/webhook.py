@@ -60,7 +60,7 @@ class SignedWebhook(Destination[WebhookConfig, WebhookTarget]):
         channels=frozenset(Channel),
         modes=frozenset(SyncMode),
         identifiers=frozenset({"email", "phone", "external_id"}),
-        max_batch_rows=500,
+        max_batch_rows=1_000,
         max_batch_bytes=1_000_000,
         # A receiver that obeys Standard Webhooks answers a repeated `webhook-id` without acting again.
         idempotent=True,

@@ -267,7 +267,7 @@ class Journal:
         for row in outcomes:
             if row.outcome in _UNSETTLED:
                 self._open(sync, row, now, now + timedelta(seconds=settle_seconds))
-            elif row.outcome is Outcome.DELIVERED and (row.row_key, row.identity) in open_keys:
+            elif open_keys and row.outcome is Outcome.DELIVERED and (row.row_key, row.identity) in open_keys:
                 self._settle(sync, row, sent_at)
         self._close_messages(batch_id, outcomes, messages)
 
