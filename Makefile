@@ -10,10 +10,10 @@ export VIRTUAL_ENV := $(CURDIR)/.venv
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 # pip and uv may be told about indexes of their own by the machine; the project names none.
 
-.PHONY: help demo dev test check format lock clean
+.PHONY: help demo dev test test-postgres check format lock clean
 
 help: ## List the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 15
 
 demo: .venv/.demo ## Set up, then run the whole pipeline on real data; again: sends nothing
 	@$(RUN)python -m dagster_project.demo
@@ -24,13 +24,16 @@ dev: .venv/.demo ## Start Dagster's UI and the sandbox on loopback
 test: .venv/.dev ## Set up, then pass the tests
 	@$(RUN)pytest -n 2 --dist loadgroup tests
 
+test-postgres: .venv/.dev ## Pass only what runs on Postgres; make test has it too
+	@$(RUN)pytest -n 2 --dist loadgroup -m postgres tests
+
 check: .venv/.dev ## Format, lint, types, layers, dbt parse, SQL lint, syncs, exposures
 	@echo "format" && $(RUN)ruff format --check --quiet .
 	@echo "lint" && $(RUN)ruff check --quiet .
 	@echo "types" && $(RUN)mypy --no-error-summary
 	@echo "layers" && $(RUN)lint-imports --no-logo >/dev/null || $(RUN)lint-imports
 	@echo "dbt parse" && $(RUN)dbt --quiet parse --project-dir dbt --profiles-dir dbt
-	@echo "SQL" && $(RUN)sqlfluff lint --nocolor --disable-progress-bar --processes 2 dbt/models >/tmp/.activations-sqlfluff 2>&1 || (cat /tmp/.activations-sqlfluff; exit 1)
+	@echo "SQL" && said=$$($(RUN)sqlfluff lint --nocolor --disable-progress-bar --processes 2 dbt/models 2>&1) || { echo "$$said"; exit 1; }
 	@echo "syncs" && $(RUN)activations check >/dev/null
 	@echo "exposures" && $(RUN)activations exposures --check >/dev/null
 
@@ -40,14 +43,15 @@ format: .venv/.dev ## Format Python and SQL
 lock: $(UV) ## Renew the hash-pinned locks
 	@$(UV) pip compile --quiet --upgrade --universal --generate-hashes --no-emit-index-url --custom-compile-command "make lock" pyproject.toml -o requirements.lock
 	@$(UV) pip compile --quiet --universal --generate-hashes --no-emit-index-url --custom-compile-command "make lock" pyproject.toml --extra demo -c requirements.lock -o requirements-demo.lock
-	@$(UV) pip compile --quiet --universal --generate-hashes --no-emit-index-url --custom-compile-command "make lock" pyproject.toml --extra demo --group dev -c requirements-demo.lock -o requirements-dev.lock
+	@$(UV) pip compile --quiet --universal --generate-hashes --no-emit-index-url --custom-compile-command "make lock" pyproject.toml --extra postgres -c requirements.lock -o requirements-postgres.lock
+	@$(UV) pip compile --quiet --universal --generate-hashes --no-emit-index-url --custom-compile-command "make lock" pyproject.toml --extra demo --extra postgres --group dev -c requirements-demo.lock -c requirements-postgres.lock -o requirements-dev.lock
 
 clean: ## Remove the environment and all state (the warehouse, the journal, the sandbox)
 	rm -rf .venv .tools var dbt/target dbt/logs
 
 $(UV):
 	@echo "Fetching uv"
-	@$(PYTHON) -m pip install --quiet --disable-pip-version-check --no-input --target .tools uv==0.13.9
+	@$(PYTHON) -m pip install --quiet --disable-pip-version-check --root-user-action ignore --no-input --target .tools uv==0.13.9
 
 .venv/bin/python: | $(UV)
 	@$(UV) venv --quiet --allow-existing --python "$$($(PYTHON) -c 'import sys; print(sys.executable)')" .venv

@@ -47,6 +47,9 @@ def _sha256(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def normalised_identity(value: str) -> str:
-    """The form under which consent and suppression know an identifier, whatever a form field made of it."""
-    return unicodedata.normalize("NFKC", value).strip().casefold()
+def forms_of_identity(value: str) -> tuple[str, ...]:
+    """The forms under which consent and suppression know an identifier, whatever a form field made of it: as it is,
+    in lower case as the warehouse would write it, and folded. A match of any two forms is a match."""
+    trimmed = value.strip()
+    folded = unicodedata.normalize("NFKC", trimmed).casefold()
+    return tuple(dict.fromkeys((trimmed, trimmed.lower(), folded)))

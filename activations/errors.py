@@ -80,6 +80,8 @@ class BatchRefused(DeliveryError):
 class UnreadableResponse(DeliveryError):
     """The answer cannot be understood, so what it accepted is unknown."""
 
+    reason = "unreadable_answer"
+
 
 class FatalDestinationError(DeliveryError):
     """Nothing more can be sent until somebody acts. `fix` says what to do."""

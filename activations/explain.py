@@ -6,15 +6,14 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
-import pyarrow as pa
 import sqlglot.expressions as exp
-from sqlglot import select
 
 from activations.config import Project, Sync
+from activations.digests import SEPARATOR
 from activations.manifest import Manifest, check_sync
 from activations.planning import PlanInput
-from activations.planning.planner import statements_for
-from activations.planning.statements import OPEN_ROWS, SUPPRESSIONS
+from activations.planning.planner import compare, statements_for
+from activations.planning.statements import DIFFERENCE, OPEN_ROWS, SCOPE
 from activations.warehouses import Session, Warehouse
 
 
@@ -25,7 +24,10 @@ class Explanation:
     sync: str
     in_audience: bool
     verdict: str
-    """`in_scope`, or what keeps the person out: `ineligible:…`, `held_out`, `invalid:…`, `waiting:…`, `not_in_audience`."""
+    """`in_scope`, or what keeps the person out: `ineligible:…`, `held_out`, `invalid:…`, `waiting:…`,
+    `not_in_audience`."""
+    next_operation: str | None
+    """What the next run would do: added, changed or removed; None when nothing."""
     blockers: tuple[str, ...]
     """Every eligibility rule that says no, the first one first."""
     is_deferred: bool
@@ -57,25 +59,24 @@ def explain(
     audience = manifest.audience(sync.audience, sync.file)
     check_sync(sync, audience, project.settings.dbt.person_key)
     statements = statements_for(project, sync, audience, manifest, warehouse, given)
-    session.load(SUPPRESSIONS, pa.table({"digest": pa.array(given.suppressions, pa.string())}))
-    session.load(OPEN_ROWS, given.open_rows)
-    scope = statements.scope(has_suppressions=bool(given.suppressions)).subquery("scope")
-    verdicts = [
-        row[0] for row in session.rows(select("verdict").from_(scope).where(exp.column("person").eq(person)))
-    ]
+    compare(session, statements, given)
+    scope = session.rows(exp.select("verdict").from_(SCOPE).where(exp.column("person").eq(person)))
+    changes = session.rows(exp.select("verdict").from_(DIFFERENCE).where(_of(person, "row_key")))
+    # In scope by the rules, and yet waiting, or with an address that somebody else holds.
+    kept_back = {verdict for (verdict,) in changes if ":" in verdict}
+    verdicts = kept_back or {verdict for (verdict,) in scope}
     eligibility = session.rows(statements.eligibility_of(person))
+    mine = exp.column("sync").eq(sync.name)
     acknowledged = session.rows(
-        "select max(acked_at) from activation.sync_snapshot where sync = ? and split_part(primary_key, chr(31), 1) = ?",
-        [sync.name, person],
+        exp.select("max(acked_at)").from_("activation.sync_snapshot").where(mine, _of(person, "primary_key"))
     )
-    opened = session.rows(
-        f"select state from {OPEN_ROWS} where split_part(row_key, chr(31), 1) = ?", [person]
-    )
+    opened = session.rows(exp.select("state").from_(OPEN_ROWS).where(_of(person, "row_key")))
     blockers, deferred, event, evaluated = eligibility[0] if eligibility else ("unknown", False, None, None)
     return Explanation(
         sync=sync.name,
-        in_audience=bool(verdicts),
-        verdict=", ".join(sorted(set(verdicts))) or "not_in_audience",
+        in_audience=bool(scope),
+        verdict=", ".join(sorted(verdicts)) or "not_in_audience",
+        next_operation=", ".join(sorted({verdict for (verdict,) in changes} - kept_back)) or None,
         blockers=tuple(filter(None, (blockers or "").split(","))),
         is_deferred=bool(deferred),
         consent_event_id=event,
@@ -84,3 +85,9 @@ def explain(
         acknowledged_at=acknowledged[0][0],
         open_state=opened[0][0] if opened else None,
     )
+
+
+def _of(person: str, column: str) -> exp.Expr:
+    """Keys of messages begin with the person and go on with the occurrence."""
+    key, literal = exp.column(column), exp.Literal.string
+    return exp.or_(key.eq(person), exp.func("starts_with", key.copy(), literal(f"{person}{SEPARATOR}")))

@@ -28,6 +28,12 @@ def render(project: Project) -> str:
 
 def write(project: Project) -> Path:
     path = path_of(project)
+    if not path.parent.is_dir():
+        raise ConfigError(
+            "is not a dbt project: it has no folder `models`",
+            file=project.dbt_project_dir,
+            fix="Correct `dbt.project_dir` in activations/project.yml",
+        )
     path.write_text(render(project), encoding="utf-8")
     return path.relative_to(project.root)
 

@@ -12,7 +12,7 @@ class Shape:
     """The outline of a plan. `removed` leaves out the people who asked to be removed: they never count."""
 
     audience_size: int
-    acknowledged: int
+    held: int
     added: int
     changed: int
     removed: int
@@ -34,23 +34,18 @@ def held_because(guard: Guard, shape: Shape, *, approved: bool) -> Held | None:
 
 
 def _too_small(guard: Guard, shape: Shape) -> Held | None:
-    if shape.acknowledged and not shape.is_append and shape.audience_size < guard.min_audience_rows:
+    if shape.audience_size < guard.min_audience_rows:
+        size = "is empty" if not shape.audience_size else f"has {shape.audience_size} rows"
         return Held(
-            f"the audience has {shape.audience_size} rows while the destination holds {shape.acknowledged} (min_audience_rows: {guard.min_audience_rows})"
+            f"the audience {size}, and the destination holds {shape.held} (min_audience_rows: {guard.min_audience_rows})"
         )
-    if (
-        not shape.acknowledged
-        and guard.max_first_run_rows is not None
-        and shape.added > guard.max_first_run_rows
-    ):
-        return Held(
-            f"the first run would add {shape.added} rows (max_first_run_rows: {guard.max_first_run_rows})"
-        )
+    if guard.max_added_rows is not None and shape.added > guard.max_added_rows:
+        return Held(f"it would add {shape.added} rows (max_added_rows: {guard.max_added_rows})")
     return None
 
 
 def _too_much(guard: Guard, shape: Shape) -> Held | None:
-    if not shape.acknowledged or shape.is_append:
+    if not shape.held or shape.is_append:
         return None
     limits = (
         ("remove", shape.removed, guard.max_removed_share, "max_removed_share"),
@@ -58,8 +53,8 @@ def _too_much(guard: Guard, shape: Shape) -> Held | None:
         ("change", shape.changed, guard.max_changed_share, "max_changed_share"),
     )
     for verb, rows, share, name in limits:
-        if rows > max(share * shape.acknowledged, guard.floor_rows):
+        if rows > max(share * shape.held, guard.floor_rows):
             return Held(
-                f"it would {verb} {rows} of {shape.acknowledged} rows, {rows / shape.acknowledged:.0%} ({name}: {share:g})"
+                f"it would {verb} {rows} of {shape.held} rows, {rows / shape.held:.0%} ({name}: {share:g})"
             )
     return None

@@ -29,12 +29,15 @@ _DELIVERED = "outcome = 'delivered'"
 
 def prepare(warehouse: Warehouse) -> None:
     """Create the schema and its tables where they are missing."""
-    statements = parse(
-        resources.files("activations").joinpath("ledger.sql").read_text(encoding="utf-8"), dialect="duckdb"
-    )
+    text = resources.files("activations").joinpath("ledger.sql").read_text(encoding="utf-8")
+    statements = [statement for statement in parse(text, dialect="duckdb") if statement is not None]
     with warehouse.write() as session, session.transaction():
+        has_schema = session.rows(
+            "select 1 from information_schema.schemata where schema_name = ?", [SNAPSHOT.schema]
+        )
         for statement in statements:
-            if statement is not None:
+            # Even `if not exists` asks for the right to create schemas, which the engine need not have.
+            if not (has_schema and statement.args.get("kind") == "SCHEMA"):
                 session.run(statement.sql(dialect=warehouse.dialect))
 
 
@@ -51,11 +54,59 @@ def merge(session: Session, journal: Journal, lease: Lease, sync: Sync, plans: P
             _append_changelog(session, journal, sync)
             _move_snapshot(session, sync)
             _move_rejections(session, sync)
+            _remember_place(session, sync)
     journal.merged(lease, last)
+    _save_runs(session, journal, lease, sync)
     return rows.height
 
 
-def save_run(session: Session, run: SyncRun) -> None:
+def check(session: Session, journal: Journal, sync: Sync) -> None:
+    """Whether the snapshot may be planned against: it has everything the journal gave it, and it speaks of the place
+    the sync points to. Otherwise somebody would be left behind, or sent to somewhere they are not."""
+    start_over = f"To start over, `activations forget {sync.name} --by NAME --note WHY`: the next run sends everybody again"
+    if _mark(session, journal, sync) < journal.merged_through(sync.name):
+        raise PlanRejected(
+            f"the ledger of `{sync.name}` is older than the journal, as if the warehouse had been restored or deleted. Restore the newer one. {start_over}"
+        )
+    known = session.rows("select place from activation.sync_places where sync = ?", [sync.name])
+    if known and known[0][0] != sync.place:
+        raise PlanRejected(
+            f"`{sync.name}` points to another account or place than the one that holds its people. Give the new place a sync of its own, or point back. {start_over}, and leaves whoever is at the old place there"
+        )
+
+
+def forget(session: Session, journal: Journal, lease: Lease, sync: Sync, *, by: str, note: str) -> None:
+    """Forget what the destination holds, in ledger and journal."""
+    with session.transaction():
+        for table in ("sync_snapshot", "rejected_records", "sync_places"):
+            session.run(f"delete from activation.{table} where sync = ?", [sync.name])
+        _move_mark(session, journal, sync, _mark(session, journal, sync), journal.position(sync.name))
+    journal.forget(lease, by=by, note=note)
+
+
+def close_rejections(session: Session, sync: Sync, rows: Sequence[tuple[str, str]]) -> None:
+    """Refused rows that are no longer worth remembering."""
+    for row_key, identity in rows:
+        session.run(
+            "delete from activation.rejected_records where sync = ? and primary_key = ? and identity = ?",
+            [sync.name, row_key, identity],
+        )
+
+
+def _remember_place(session: Session, sync: Sync) -> None:
+    session.run("delete from activation.sync_places where sync = ?", [sync.name])
+    session.run("insert into activation.sync_places values (?, ?)", [sync.name, sync.place])
+
+
+def _save_runs(session: Session, journal: Journal, lease: Lease, sync: Sync) -> None:
+    """Every finished run that the ledger does not have yet, also of engines that died or could not write."""
+    runs = [SyncRun.from_summary(summary) for summary in journal.runs_for_ledger(sync.name)]
+    for run in runs:
+        _save_run(session, run)
+    journal.runs_in_ledger(lease, [run.run_id for run in runs])
+
+
+def _save_run(session: Session, run: SyncRun) -> None:
     """One row per run, replaced when the run goes on."""
     summary = run.summary() | {"started_at": run.started_at, "finished_at": run.finished_at}
     names = [
@@ -100,6 +151,10 @@ def _rows(batches: Sequence[Batch], plans: Path) -> pl.DataFrame:
 
 
 def _plan_rows(plan: PlanFile, batches: Sequence[Batch]) -> pl.DataFrame:
+    if not plan.path.exists():
+        raise PlanRejected(
+            f"the plan {plan.path.name} is gone before its outcomes were in the ledger. Restore it from a backup of the state folder"
+        )
     outcomes = pl.concat([_batch_rows(batch) for batch in batches])
     return (
         outcomes.join(plan.ledger_rows(), on="position", how="inner")

@@ -34,6 +34,11 @@ create table if not exists activation.rejected_records (
     first_seen_at timestamp not null, last_seen_at timestamp not null, attempts bigint not null
 );
 
+-- Where each sync points to: the snapshot speaks of this place and of no other.
+create table if not exists activation.sync_places (
+    sync varchar not null, place varchar not null
+);
+
 -- The last outcome of each journal that is contained in the tables above.
 create table if not exists activation.merge_mark (
     sync varchar not null, journal_id varchar not null, seq bigint not null

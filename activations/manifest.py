@@ -124,8 +124,12 @@ def load_manifest(project: Project) -> Manifest:
 def _read(path: Path, _stamp: int) -> Manifest:
     try:
         document = json.loads(path.read_bytes())
-        nodes = {n["name"]: n for n in document["nodes"].values() if n["resource_type"] == "model"}
-    except (ValueError, KeyError, TypeError):
+        nodes = {
+            n["name"]: {"columns": {}, **n}
+            for n in document["nodes"].values()
+            if n["resource_type"] == "model"
+        }
+    except (ValueError, KeyError, TypeError, AttributeError):
         raise ConfigError(
             "is not a dbt manifest", file=path, fix="Run `dbt parse` to write it anew"
         ) from None
@@ -216,7 +220,7 @@ def _check_column(sync: Sync, audience: Audience, place: str, name: str) -> None
             key=place,
             fix=f"It has: {', '.join(audience.columns)}",
         )
-    if place.startswith("identifiers.") and not _TEXT.match(column.data_type):
+    if place.startswith("identifiers.") and (not _TEXT.match(column.data_type) or "[" in column.data_type):
         raise ConfigError(
             f"an identifier must be text, `{name}` is {column.data_type}",
             file=sync.file,
@@ -230,7 +234,7 @@ def _check_column(sync: Sync, audience: Audience, place: str, name: str) -> None
             key=place,
             fix="Round it to a decimal(…) in the audience model",
         )
-    if not _SCALAR.match(column.data_type):
+    if not _SCALAR.match(column.data_type) or "[" in column.data_type:
         raise ConfigError(
             f"`{name}` is {column.data_type or 'untyped'}, which cannot be sent",
             file=sync.file,

@@ -111,7 +111,7 @@ class Batch:
     number: int
     changes: Sequence[Change]
     idempotency_key: str
-    """Same rows, same key, also after a crash."""
+    """Same rows on the same occasion, same key. The occasion of state is the run; a message has one for ever."""
 
     @property
     def is_removal(self) -> bool:

@@ -15,6 +15,7 @@ from threading import Event
 from typing import Any
 
 import pyarrow as pa
+import sqlglot.expressions as exp
 
 from activations import config, ledger
 from activations.clock import Clock, SystemClock
@@ -26,7 +27,7 @@ from activations.delivery.rate import RateLimiter
 from activations.delivery.sealing import Sealer
 from activations.destinations.base import Destination
 from activations.destinations.registry import KINDS
-from activations.digests import Digester, normalised_identity
+from activations.digests import Digester, forms_of_identity
 from activations.errors import ActivationsError, PlanRejected, WarehouseError
 from activations.explain import Explanation, explain
 from activations.journal import Batch, Journal, Lease, OpenState
@@ -51,12 +52,24 @@ def load_project(root: Path | None = None) -> Project:
 
 def open_warehouse(project: Project, clock: Clock | None = None) -> Warehouse:
     settings = project.settings.warehouse
+    if settings.type == "postgres":
+        return _open_postgres(project)
     return DuckDBWarehouse(
         project.warehouse_path,
         wait_seconds=settings.wait_seconds,
         memory_limit=settings.memory_limit,
         clock=clock,
     )
+
+
+def _open_postgres(project: Project) -> Warehouse:
+    try:
+        from activations.warehouses.postgres import PostgresWarehouse  # an extra that few have installed
+    except ModuleNotFoundError as error:
+        raise WarehouseError(
+            f"the warehouse is Postgres, and the package {error.name} is not installed. Run `pip install -r requirements-postgres.lock`"
+        ) from None
+    return PostgresWarehouse(project.warehouse_dsn(), wait_seconds=project.settings.warehouse.wait_seconds)
 
 
 @dataclass(slots=True)
@@ -77,9 +90,10 @@ class Engine:
             pass
 
     def plan(self, name: str) -> Plan:
-        """What a run would do now. Sends nothing, moves nothing."""
+        """What a run would do now. Sends nothing; what an earlier run left is settled first, as a run would do."""
         sync = self.project.sync(name)
         with self._journal() as journal, journal.lease(name, _owner()) as lease:
+            recover(self, sync, journal, lease)
             self._merge_pending(sync, journal, lease)
             path = self._plans / f"preview-{uuid.uuid4().hex[:12]}.parquet"
             try:
@@ -128,16 +142,43 @@ class Engine:
             journal.approve(name, held[1], by=by, note=note, valid=APPROVAL_VALID)
         return held[0]
 
-    def suppress(self, identifiers: Sequence[str], *, channel: str, reason: str, source: str) -> None:
-        """From the next claim on, nothing but a removal leaves for these people."""
-        digest = self._digester("suppression")
+    def suppress(self, identifiers: Sequence[str], *, channel: str, reason: str, source: str) -> int:
+        """From the next claim on, nothing but a removal leaves for these people, whichever of their identifiers was
+        named. Returns how many of the identifiers belong to somebody that dbt knows; the others are kept too."""
+        digests, known = self._digests_of(identifiers)
         with self._journal() as journal:
-            journal.suppress(
-                [digest(normalised_identity(value)) for value in identifiers],
-                channel=channel,
-                reason=reason,
-                source=source,
-            )
+            journal.suppress(digests, channel=channel, reason=reason, source=source)
+        return known
+
+    def lift(self, identifiers: Sequence[str], *, channel: str, reason: str, source: str) -> int:
+        """Take suppressions of exactly this channel back; how many lines there were."""
+        digests, _ = self._digests_of(identifiers)
+        with self._journal() as journal:
+            return journal.lift(digests, channel=channel, reason=reason, source=source)
+
+    def forget(self, name: str, *, by: str, note: str) -> None:
+        """Forget what the destination of a sync holds: the next run sends everybody again. Messages that were sent
+        are not forgotten."""
+        sync = self.project.sync(name)
+        with self._journal() as journal, journal.lease(name, _owner()) as lease:
+            with self._warehouse().write() as session:
+                ledger.forget(session, journal, lease, sync, by=by, note=note)
+            _discard_plans(self, sync, journal)
+
+    def _digests_of(self, identifiers: Sequence[str]) -> tuple[list[str], int]:
+        """Digests of every form of every identifier and of the people they belong to; how many belong to somebody."""
+        digest = self._digester("suppression")
+        people = [self._people_if_readable(value) for value in identifiers]
+        names = [name for value, found in zip(identifiers, people, strict=True) for name in (value, *found)]
+        forms = dict.fromkeys(form for name in names for form in forms_of_identity(name))
+        return [digest(form) for form in forms], sum(map(bool, people))
+
+    def _people_if_readable(self, identifier: str) -> list[str]:
+        """A "no" is recorded even while the warehouse is locked or not built."""
+        try:
+            return self.people_with(identifier)
+        except ActivationsError:
+            return []
 
     def explain(self, person: str) -> list[Explanation]:
         """For every sync: why this person is in or out, and what the destination holds."""
@@ -159,13 +200,18 @@ class Engine:
     def people_with(self, identifier: str) -> list[str]:
         """The person ids that an identifier belongs to, by dbt's identity graph."""
         relation = load_manifest(self.project).relation(self.project.settings.dbt.identifiers)
-        key = self.project.settings.dbt.person_key
-        with self._warehouse().read() as session:
-            found = session.rows(
-                f'select distinct {key} from "{relation.schema}"."{relation.name}" where lower(identifier) = ?',
-                [normalised_identity(identifier)],
+        person = exp.column(self.project.settings.dbt.person_key)
+        known = exp.func("lower", exp.column("identifier"))
+        query = (
+            exp.select(person)
+            .distinct()
+            .from_(exp.table_(relation.name, db=relation.schema, quoted=True))
+            .where(
+                exp.In(this=known, expressions=[exp.Literal.string(f) for f in forms_of_identity(identifier)])
             )
-        return sorted(str(person) for (person,) in found)
+        )
+        with self._warehouse().read() as session:
+            return sorted(str(found) for (found,) in session.rows(query))
 
     def verify_audit(self) -> int:
         with self._journal() as journal:
@@ -185,6 +231,7 @@ class Engine:
         journal = Journal(
             self.project.var / "journal.sqlite3",
             audit_key=bytes.fromhex(self._digester("audit").key),
+            key_check=self._digester("check")("this journal"),
             now=self.clock.now,
         )
         try:
@@ -198,6 +245,7 @@ class Engine:
     def _rows(self, sync: Sync) -> Rows:
         return Rows(
             sync=sync,
+            place=sync.place,
             pseudonyms=self._digester("pseudonym"),
             messages=self._digester("message"),
             suppressions=self._digester("suppression"),
@@ -206,9 +254,8 @@ class Engine:
         )
 
     def _merge_pending(self, sync: Sync, journal: Journal, lease: Lease) -> None:
-        """Recover what an earlier engine left, and bring the ledger up to date."""
-        recover(self, sync, journal, lease)
-        if journal.unmerged(sync.name):
+        """Bring the ledger up to date."""
+        if journal.unmerged(sync.name) or journal.runs_for_ledger(sync.name):
             with self._warehouse().write() as session:
                 ledger.merge(session, journal, lease, sync, self._plans)
 
@@ -216,6 +263,7 @@ class Engine:
         manifest = load_manifest(self.project)
         if not session.columns(ledger.SNAPSHOT):
             raise WarehouseError("the ledger's tables are not there yet. Run `activations init`")
+        ledger.check(session, journal, sync)
         return make_plan(
             self.project, sync, manifest, self._warehouse(), session, self._plan_input(sync, journal, path)
         )
@@ -267,7 +315,9 @@ class _Run:
         except ActivationsError as error:
             self._finish(replace(self.run, run_status=RunStatus.FAILED, error=str(error)))
             raise
-        self._finish(_judged(self.run, tally))
+        if not frozen.plan.held_reason and tally.outcomes.total() > tally.outcomes[Outcome.RETRYABLE]:
+            self.journal.use_approval(self.lease, frozen.content_hash, self.run.run_id)
+        self._finish(_judged(self.run, tally), frozen.closed_rejections)
         return self.run
 
     def _plan(self) -> FrozenPlan:
@@ -294,8 +344,6 @@ class _Run:
         self.journal.save_run(
             self.lease, self.run, content_hash=frozen.content_hash, plan_path=path, expires_at=plan.expires_at
         )
-        if not plan.held_reason:
-            self.journal.use_approval(self.lease, frozen.content_hash, self.run.run_id)
 
     def _deliver(self, frozen: FrozenPlan, on_progress: OnProgress) -> Tally:
         """The whole plan; of a held one only the removals that nobody may hold back."""
@@ -306,7 +354,7 @@ class _Run:
                 return Tally(error=refusal, outcomes=_untried(frozen.sendable_rows))
             with self.engine._transport(self.sync) as transport:
                 deliverer = self._deliverer(frozen, transport, on_progress)
-                return deliverer.deliver(rows=frozen.sendable_rows, removals=frozen.plan.counts.removed)
+                return deliverer.deliver(rows=frozen.sendable_rows, removals=frozen.frozen.removals)
 
     def _wait_for_destination(self) -> str | None:
         """A Retry-After that was committed binds every later run."""
@@ -335,28 +383,26 @@ class _Run:
             on_progress=on_progress,
         )
 
-    def _finish(self, run: SyncRun) -> None:
+    def _finish(self, run: SyncRun, closed: Sequence[tuple[str, str]] = ()) -> None:
         """Outcomes into the ledger, the plan away. A ledger that cannot be written now is written by the next run."""
         with self._timed("merge"):
-            self.run = replace(run, finished_at=self.engine.clock.now())
-            trouble = self._merge()
-        self.run = replace(
-            self.run,
-            seconds=self._stopwatch,
-            error=self.run.error or trouble,
-            finished_at=self.engine.clock.now(),
-        )
+            self.run = replace(run, finished_at=self.engine.clock.now(), seconds=dict(self._stopwatch))
+            self.journal.save_run(self.lease, self.run)
+            self.journal.forget_rejected(self.lease, closed)
+            trouble = self._merge(closed)
+        self.run = replace(self.run, seconds=dict(self._stopwatch), error=self.run.error or trouble)
         self.journal.save_run(self.lease, self.run)
-        if f"{self.run.run_id}.parquet" not in self.journal.plans_in_use():
-            PlanFile(self.engine._plans / f"{self.run.run_id}.parquet").discard()
+        if not trouble:
+            self.journal.runs_in_ledger(self.lease, [self.run.run_id])
+        _discard_plans(self.engine, self.sync, self.journal)  # also those of dead runs that were merged just now
 
-    def _merge(self) -> str | None:
+    def _merge(self, closed: Sequence[tuple[str, str]]) -> str | None:
+        """Why the ledger is not up to date, or None."""
         try:
             with self.engine._warehouse().write() as session:
-                if not session.columns(ledger.SNAPSHOT):
-                    return None
-                ledger.merge(session, self.journal, self.lease, self.sync, self.engine._plans)
-                ledger.save_run(session, self.run)
+                if session.columns(ledger.SNAPSHOT):
+                    ledger.merge(session, self.journal, self.lease, self.sync, self.engine._plans)
+                    ledger.close_rejections(session, self.sync, closed)
         except WarehouseError as error:
             return (
                 f"delivered, but the ledger could not be brought up to date, which the next run does: {error}"
@@ -377,7 +423,7 @@ def recover(engine: Engine, sync: Sync, journal: Journal, lease: Lease) -> None:
     for batch in journal.in_flight(sync.name):
         _record_lost(engine, sync, journal, lease, batch)
     for summary in journal.unfinished_runs(sync.name):
-        run = SyncRun.from_summary(summary)
+        run = _judged(SyncRun.from_summary(summary), Tally(outcomes=journal.outcomes_of(summary["run_id"])))
         journal.save_run(
             lease, replace(run, run_status=RunStatus.INTERRUPTED, finished_at=engine.clock.now())
         )
@@ -388,7 +434,7 @@ def _discard_plans(engine: Engine, sync: Sync, journal: Journal) -> None:
     """Plans of this sync that nothing refers to any more, and drafts that were never finished."""
     in_use, runs = journal.plans_in_use(), journal.run_ids(sync.name)
     for path in engine._plans.glob("*"):
-        if path.stem in runs and path.name not in in_use:
+        if (path.stem in runs or path.name.startswith("preview-")) and path.name not in in_use:
             path.unlink(missing_ok=True)
 
 
@@ -400,7 +446,11 @@ def _record_lost(engine: Engine, sync: Sync, journal: Journal, lease: Lease, bat
         )
     rows, planned = engine._rows(sync), plan.slice(batch.span.first, batch.span.count)
     journal.record_lost(
-        lease, batch, rows.lost(planned), rows.message_keys(planned), sync.capabilities.settle_seconds
+        lease,
+        batch,
+        rows.lost(planned, batch.exceptions),
+        rows.message_keys(planned),
+        sync.capabilities.settle_seconds,
     )
 
 

@@ -63,7 +63,11 @@ def sandbox(project: Project) -> RunningSandbox:
 
     What they hold is kept in the state folder: the next demo meets the same lists, and `make dev` shows them.
     """
-    return start_in_background(project.var / "sandbox", free_port(DEFAULT_PORT), sandbox_places(project))
+    state, places = project.var / "sandbox", sandbox_places(project)
+    try:
+        return start_in_background(state, DEFAULT_PORT, places)
+    except OSError:  # taken, by another sandbox most likely: any free port will do
+        return start_in_background(state, 0, places)
 
 
 @contextmanager

@@ -119,7 +119,7 @@ def _problem(event: dg.DagsterEvent) -> str:
     """The words of whoever raised it, without the exception's class and without Dagster's frame around it."""
     failure = event.step_failure_data
     if failure.user_failure_data and failure.user_failure_data.description:
-        return failure.user_failure_data.description
+        return _essence(failure.user_failure_data.description)
     error = failure.error.cause or failure.error if failure.error else None
     return _essence(error.message.partition(": ")[2]) if error else ""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -52,10 +53,15 @@ class Warehouse(dg.ConfigurableResource):  # type: ignore[type-arg]
                         f"{self.path} cannot be opened as a DuckDB file. Check the path and its permissions"
                     ) from None
                 if time.monotonic() >= deadline:
-                    raise WarehouseLocked(
-                        f"{self.path} is held by another process. Wait for it, or close what has it open"
-                    ) from None
+                    raise WarehouseLocked(_holder(error, Path(self.path).name)) from None
                 time.sleep(0.5)
+
+
+def _holder(error: duckdb.IOException, name: str) -> str:
+    """DuckDB knows the process, when it runs on this machine."""
+    found = re.search(r"PID (\d+)", str(error))
+    who = f"process {found.group(1)}" if found else "another process"
+    return f"{name} is held by {who}. Wait for it, or stop it, and try again"
 
 
 class Activations(dg.ConfigurableResource):  # type: ignore[type-arg]

@@ -6,13 +6,16 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import duckdb
 import pytest
 from filelock import FileLock
+
+from tests.warehouses.server import Server, postgres_server
+from tests.warehouses.stores import NewStore, duckdb_store, postgres_stores
 
 ROOT = Path(__file__).parents[1]
 
@@ -114,3 +117,25 @@ def synced(built_var: Path, tmp_path_factory: pytest.TempPathFactory) -> BuiltPr
     project = BuiltProject(var=Path(shutil.copytree(built_var, tmp_path_factory.mktemp("synced") / "var")))
     project.activations("sync")
     return project
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[Server]:
+    """One Postgres server per worker of a test run."""
+    with postgres_server() as running:
+        yield running
+
+
+@pytest.fixture(scope="session", params=["duckdb", pytest.param("postgres", marks=pytest.mark.postgres)])
+def warehouse_kind(request: pytest.FixtureRequest) -> str:
+    """Both in turn: whoever asks for it, directly or through `new_store`, runs on both."""
+    return str(request.param)
+
+
+@pytest.fixture
+def new_store(warehouse_kind: str, request: pytest.FixtureRequest) -> Iterator[NewStore]:
+    if warehouse_kind == "duckdb":
+        yield duckdb_store
+        return
+    with postgres_stores(request.getfixturevalue("server")) as new:
+        yield new

@@ -112,20 +112,21 @@ def sync(context: typer.Context, syncs: Names = None, as_json: Json = False) -> 
     _stop_gently(engine)
     with sandbox_for(project, names, notice=lambda text: None if as_json else err.print(text)) as reachable:
         engine.project = reachable
-        runs = [_sync_one(engine, name, quiet=as_json) for name in names]
-    finished = [run for run in runs if run is not None]
-    _print([run.summary() for run in finished], as_json, lambda: out.print(tables.run_table(finished)))
-    raise typer.Exit(_worst(runs))
+        results = [_sync_one(engine, name, quiet=as_json) for name in names]
+    finished = [found for found in results if isinstance(found, SyncRun)]
+    as_data = [found.summary() if isinstance(found, SyncRun) else found for found in results]
+    _print(as_data, as_json, lambda: out.print(tables.run_table(finished)) if finished else None)
+    raise typer.Exit(_worst(results))
 
 
-def _sync_one(engine: Engine, name: str, *, quiet: bool) -> SyncRun | None:
-    """The run, or None when there could be no plan: one broken sync does not keep the others from running."""
+def _sync_one(engine: Engine, name: str, *, quiet: bool) -> SyncRun | dict[str, Any]:
+    """The run, or why there was none: one broken sync does not keep the others from running."""
     try:
         with progress_bar(name, quiet=quiet) as on_progress:
             run = engine.sync(name, on_progress)
     except ActivationsError as error:
         report(error, as_json=False)
-        return None
+        return {"sync": name, "run_status": RunStatus.FAILED.value, "error": str(error)}
     if not quiet and (run.error or run.held_reason):
         err.print(
             f"[bold yellow]{run.run_status.value}[/] {name}: {tables.plain(run.error or tables.held_text(run))}",
@@ -134,8 +135,11 @@ def _sync_one(engine: Engine, name: str, *, quiet: bool) -> SyncRun | None:
     return run
 
 
-def _worst(runs: Iterable[SyncRun | None]) -> Exit:
-    codes = {_EXIT.get(run.run_status, Exit.FAILED) if run else Exit.FAILED for run in runs}
+def _worst(results: Iterable[SyncRun | dict[str, Any]]) -> Exit:
+    codes = {
+        _EXIT.get(found.run_status, Exit.FAILED) if isinstance(found, SyncRun) else Exit.FAILED
+        for found in results
+    }
     return next((code for code in (Exit.FAILED, Exit.HELD, Exit.PARTIAL) if code in codes), Exit.DONE)
 
 
@@ -184,8 +188,7 @@ def release(
     as_json: Json = False,
 ) -> None:
     """Let the plan that a guard holds pass, once and exactly as it is. Then run the sync again."""
-    if not by.strip():
-        raise ActivationsError("a release needs a name: --by")
+    _require_name(by)
     run_id = Engine(_load(context)).release(sync, by=by, note=note)
     _print(
         {"released": run_id, "by": by},
@@ -199,20 +202,45 @@ def suppress(
     context: typer.Context,
     reason: Annotated[str, typer.Option("--reason", help="objection, withdrawn, complaint, …")],
     channel: Annotated[str, typer.Option("--channel", help="email, sms, ads or all.")] = "all",
+    lift: Annotated[bool, typer.Option("--lift", help="Take suppressions of this channel back.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Stop sending to people at once, before dbt is built again. Reads e-mails, phones or person ids, one a line,
-    from standard input."""
+    """Stop sending to people at once, before dbt is built again. Reads e-mails, phones (+49…) or person ids, one a
+    line, from standard input."""
     if channel not in ("email", "sms", "ads", "all"):
-        raise ActivationsError(f"there is no channel `{tables.plain(channel)}`. Use email, sms, ads or all")
+        raise ActivationsError(f"there is no channel `{channel}`. Use email, sms, ads or all")
     values = [line.strip() for line in sys.stdin if line.strip()]
-    Engine(_load(context)).suppress(values, channel=channel, reason=reason, source="cli")
+    if not values:
+        raise ActivationsError(
+            "nobody was named. Write e-mails, phones or person ids to standard input, one a line"
+        )
+    engine = Engine(_load(context))
+    if lift:
+        lines = engine.lift(values, channel=channel, reason=reason, source="cli")
+        _print(
+            {"lifted": lines}, as_json, lambda: out.print(f"{lines} suppressions are lifted on {channel}.")
+        )
+        return
+    known = engine.suppress(values, channel=channel, reason=reason, source="cli")
+    said = f"{len(values)} identifiers are suppressed on {channel}; {known} of them belong to people the warehouse knows. The next runs remove these people."
+    _print({"suppressed": len(values), "known": known}, as_json, lambda: out.print(said))
+
+
+@app.command()
+def forget(
+    context: typer.Context,
+    sync: Name,
+    by: Annotated[str, typer.Option("--by", help="Who decides it; kept in the audit trail.")],
+    note: Annotated[str, typer.Option("--note", help="Why.")] = "",
+    as_json: Json = False,
+) -> None:
+    """Forget what the destination of a sync holds: the next run sends everybody again. Messages are not repeated."""
+    _require_name(by)
+    Engine(_load(context)).forget(sync, by=by, note=note)
     _print(
-        {"suppressed": len(values)},
+        {"forgotten": sync, "by": by},
         as_json,
-        lambda: out.print(
-            f"{len(values)} identifiers are suppressed on {channel}. The next run removes these people."
-        ),
+        lambda: out.print(f"Forgotten. `activations plan {sync}` shows what is sent next."),
     )
 
 
@@ -279,6 +307,11 @@ def _print(data: Any, as_json: bool, show: Callable[[], None]) -> None:
         print(json.dumps(data, indent=2))
     else:
         show()
+
+
+def _require_name(by: str) -> None:
+    if not by.strip():
+        raise ActivationsError("this needs the name of a person: --by")
 
 
 def _read_identifier() -> str:

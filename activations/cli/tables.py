@@ -22,8 +22,8 @@ Row = tuple[str, list[str]]
 
 
 def plain(text: str) -> str:
-    """Text from a file or a database, without power over the terminal."""
-    return escape(text)
+    """Text from a file or a database, without power over the terminal: no markup, no control characters."""
+    return escape("".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in text))
 
 
 def run_table(runs: Sequence[SyncRun], title: str = "Last run of every sync") -> Table:
@@ -71,7 +71,7 @@ def held_text(run: SyncRun) -> str:
 def explanation_table(person: str, items: Sequence[Explanation]) -> Table:
     """One person, one row per sync."""
     table = Table(title=f"Why {plain(person)} is in or out", title_justify="left", show_lines=False)
-    for heading in ("sync", "verdict", "blockers", "destination holds it", "consent event"):
+    for heading in ("sync", "verdict", "blockers", "destination holds it", "next run", "consent event"):
         table.add_column(heading, overflow="fold")
     for item in items:
         held = f"since {item.acknowledged_at:%Y-%m-%d %H:%M}" if item.acknowledged_at else "no"
@@ -81,6 +81,7 @@ def explanation_table(person: str, items: Sequence[Explanation]) -> Table:
             plain(item.verdict) + (" (deferred)" if item.is_deferred else ""),
             ", ".join(item.blockers) or "–",
             held + doubt,
+            item.next_operation or "–",
             plain(item.consent_event_id or "–"),
         )
     return table

@@ -103,22 +103,27 @@ def _first_line(error: Exception) -> str:
     return f"line {mark.line + 1}: {problem}" if mark else str(problem)
 
 
-def parse_model(model: type[ModelT], document: dict[str, Any], path: Path, prefix: str = "") -> ModelT:
-    """`document` as `model`. The first problem becomes a ConfigError with key, value and what would be right."""
+def parse_model(
+    model: type[ModelT], document: dict[str, Any], path: Path, prefix: str = "", *, show_values: bool = True
+) -> ModelT:
+    """`document` as `model`. The first problem becomes a ConfigError with key, value and what would be right. Where
+    a credential may have been pasted into the wrong key, values are not shown."""
     try:
         return model.model_validate(document)
     except ValidationError as error:
-        raise _config_error(model, error, path, prefix) from None
+        raise _config_error(model, error, path, prefix, show_values) from None
 
 
-def _config_error(model: type[BaseModel], error: ValidationError, path: Path, prefix: str) -> ConfigError:
+def _config_error(
+    model: type[BaseModel], error: ValidationError, path: Path, prefix: str, show_values: bool
+) -> ConfigError:
     first = error.errors(include_url=False, include_context=False)[0]
     key = ".".join([prefix, *map(str, first["loc"])]).strip(".")
     if first["type"] == "extra_forbidden":
         return ConfigError("unknown key", file=path, key=key, fix=_did_you_mean(model, first["loc"]))
     if first["type"] == "missing":
         return ConfigError("is missing", file=path, key=key, fix=f"Add `{first['loc'][-1]}:`")
-    shown = _shown(first["input"])
+    shown = _shown(first["input"]) if show_values else ""
     return ConfigError(f"{first['msg'].removeprefix('Value error, ')}{shown}", file=path, key=key)
 
 

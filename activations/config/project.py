@@ -7,15 +7,18 @@ there is a single list of them and this module knows no vendor.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Protocol
+from typing import Annotated, Any, ClassVar, Literal, Protocol, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints, model_validator
 
 from activations.config import secrets
 from activations.config.documents import parse_model, read_yaml
@@ -75,18 +78,34 @@ class Guard(_Strict):
     """Removals of people who asked for it (erased, suppressed, objected, consent withdrawn) never count."""
     max_added_share: float = Field(0.5, ge=0)
     max_changed_share: float = Field(0.5, ge=0, le=1)
-    max_first_run_rows: int | None = Field(None, ge=1)
+    max_added_rows: int | None = Field(None, ge=1)
+    """An absolute limit on additions; for a first run and for messages, which know no shares."""
     floor_rows: int = Field(25, ge=0)
     """Changes up to this many rows are never held by a share."""
 
 
 class WarehouseSettings(_Strict):
-    type: Literal["duckdb"] = "duckdb"
+    type: Literal["duckdb", "postgres"] = "duckdb"
     path: str = "warehouse.duckdb"
-    """Relative to the state folder (`$ACTIVATIONS_VAR`, default `var/`)."""
+    """duckdb: relative to the state folder (`$ACTIVATIONS_VAR`, default `var/`)."""
     memory_limit: str | None = None
+    """duckdb."""
+    dsn: str | None = None
+    """postgres: a reference to the connection string, `env:NAME` or `file:path`."""
     wait_seconds: float = Field(60, ge=0)
-    """How long to wait for another process that holds the file."""
+    """How long to wait for the server, and for whoever holds the file or a lock."""
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Self:
+        """Keys of the other kind would be ignored without a word."""
+        foreign = {"duckdb": {"dsn"}, "postgres": {"path", "memory_limit"}}[self.type]
+        if found := sorted(foreign & self.model_fields_set):
+            raise ValueError(f"`{found[0]}` does not belong to type {self.type}. Remove it")
+        if self.type == "postgres" and not secrets.is_reference(self.dsn):
+            raise ValueError(
+                "type postgres needs `dsn: env:NAME` or `dsn: file:path`, a reference to the connection string"
+            )
+        return self
 
 
 class DbtSettings(_Strict):
@@ -199,6 +218,8 @@ class Sync:
     owner: str
     description: str | None
     capabilities: Capabilities
+    place: str
+    """A digest of where the people go: account, environment, address and the place inside it."""
     file: Path
 
     @property
@@ -238,6 +259,15 @@ class Project:
     @property
     def warehouse_path(self) -> Path:
         return self.var / self.settings.warehouse.path
+
+    def warehouse_dsn(self) -> str:
+        """The connection string of a warehouse that has one; read when a session opens, never when files are read."""
+        return secrets.resolve(
+            self.settings.warehouse.dsn or "",
+            file=self.root / "activations/project.yml",
+            key="warehouse.dsn",
+            root=self.root,
+        )
 
     @property
     def dbt_project_dir(self) -> Path:
@@ -286,10 +316,21 @@ def load_project(root: Path | None, kinds: Mapping[str, type[Kind]]) -> Project:
     home = root / "activations"
     settings = parse_model(Settings, read_yaml(home / "project.yml"), home / "project.yml")
     accounts = _load_accounts(home / "destinations.yml", root, kinds)
-    files = sorted((home / "syncs").glob("*.y*ml"))
-    syncs = {file.stem: _load_sync(file, accounts, kinds) for file in files}
+    syncs = {file.stem: _load_sync(file, accounts, kinds) for file in _sync_files(home / "syncs")}
     var = Path(os.environ.get("ACTIVATIONS_VAR", root / "var"))
     return Project(root=root, var=var.resolve(), settings=settings, accounts=accounts, syncs=syncs)
+
+
+def _sync_files(folder: Path) -> list[Path]:
+    files = sorted([*folder.glob("*.yml"), *folder.glob("*.yaml")])
+    if not files:
+        raise ConfigError("holds no sync", file=folder, fix="Add a YAML file, see docs/writing-a-sync.md")
+    for first, second in pairwise(sorted(files, key=lambda file: file.stem)):
+        if first.stem == second.stem:
+            raise ConfigError(
+                f"the sync `{first.stem}` is defined twice", file=second, fix=f"Remove it or {first.name}"
+            )
+    return files
 
 
 def _load_accounts(file: Path, root: Path, kinds: Mapping[str, type[Kind]]) -> dict[str, Account]:
@@ -336,7 +377,7 @@ def _check_options(kind: type[Kind], options: dict[str, Any], file: Path, key: s
                 key=f"{key}.{name}",
                 fix="Write `env:NAME` or `file:path`",
             )
-    parse_model(kind.Config, options, file, key)
+    parse_model(kind.Config, options, file, key, show_values=False)
 
 
 def secret_keys(kind: type[Kind]) -> frozenset[str]:
@@ -361,7 +402,7 @@ def _load_sync(file: Path, accounts: Mapping[str, Account], kinds: Mapping[str, 
     _check_capabilities(parsed, kind, file)
     target = parse_model(kind.TargetConfig, parsed.target, file, "target")
     _check_mapping(parsed, kind, target, file)
-    return _resolve(file, parsed, account, kind.capabilities)
+    return _resolve(file, parsed, account, kind)
 
 
 def _check_capabilities(sync: _SyncFile, kind: type[Kind], file: Path) -> None:
@@ -376,6 +417,10 @@ def _check_capabilities(sync: _SyncFile, kind: type[Kind], file: Path) -> None:
     if sync.mode not in able.modes:
         raise ConfigError(
             f"{kind.kind} cannot {sync.mode}", file=file, key="mode", fix=f"It can: {_names(able.modes)}"
+        )
+    if len({name.lower() for name in sync.fields}) < len(sync.fields):
+        raise ConfigError(
+            "two fields differ in upper and lower case only", file=file, key="fields", fix="Rename one"
         )
     unknown = set(sync.identifiers) - able.identifiers
     if unknown:
@@ -404,18 +449,40 @@ def _names(values: frozenset[Any]) -> str:
     return ", ".join(sorted(map(str, values)))
 
 
-def _resolve(file: Path, parsed: _SyncFile, account: Account, capabilities: Capabilities) -> Sync:
+def _resolve(file: Path, parsed: _SyncFile, account: Account, kind: type[Kind]) -> Sync:
     fields = {
         k: v if isinstance(v, FieldMapping) else FieldMapping(column=v) for k, v in parsed.fields.items()
     }
-    plain = {
-        k: getattr(parsed, k)
-        for k in ("audience", "channel", "purpose", "mode", "identifiers", "target", "occurrence")
-    }
-    kept = {k: getattr(parsed, k) for k in ("holdout", "guard", "schedule", "owner", "description")}
-    return Sync(
-        name=file.stem, account=account, fields=fields, capabilities=capabilities, file=file, **plain, **kept
+    copied = (
+        "audience",
+        "channel",
+        "purpose",
+        "mode",
+        "identifiers",
+        "target",
+        "occurrence",
+        "holdout",
+        "guard",
+        "schedule",
+        "owner",
+        "description",
     )
+    return Sync(
+        name=file.stem,
+        account=account,
+        fields=fields,
+        capabilities=kind.capabilities,
+        place=_place(account, parsed.target, kind),
+        file=file,
+        **{name: getattr(parsed, name) for name in copied},
+    )
+
+
+def _place(account: Account, target: Mapping[str, Any], kind: type[Kind]) -> str:
+    inside = {key: target.get(key) for key in sorted(kind.TargetConfig.place)}
+    address = {key: account.options.get(key) for key in ("base_url", "url")}
+    content = [account.kind, account.name, account.environment.value, address, inside]
+    return hashlib.sha256(json.dumps(content, default=str).encode()).hexdigest()[:16]
 
 
 def sync_json_schema() -> dict[str, Any]:

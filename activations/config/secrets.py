@@ -8,6 +8,8 @@ from pathlib import Path
 
 from activations.errors import SecretError
 
+KEY_BYTES = 32
+
 
 def resolve(reference: str, *, file: Path, key: str, root: Path) -> str:
     """What `env:NAME` or `file:path` points at (paths relative to the project's root)."""
@@ -36,7 +38,8 @@ def _from_environment(name: str, file: Path, key: str) -> str:
             f"the environment variable {name} is not set",
             file=file,
             key=key,
-            fix=f"Set {name}, or use `environment: sandbox`",
+            fix=f"Set {name}"
+            + (", or use `environment: sandbox`" if key.startswith("destinations.") else ""),
         )
     return value
 
@@ -64,15 +67,18 @@ def own_key(path: Path) -> bytes:
     Pseudonyms, message keys and fingerprints depend on it: losing it makes every acknowledged row look changed.
     """
     try:
-        return bytes.fromhex(path.read_text(encoding="ascii"))
+        key = bytes.fromhex(path.read_text(encoding="ascii"))
     except FileNotFoundError:
         return _make_key(path)
-    except ValueError:
+    except (OSError, ValueError):
+        key = b""
+    if len(key) != KEY_BYTES:
         raise SecretError(
             "the hashing key is damaged",
             file=path,
             fix="Restore it from a backup; a new one re-sends everybody",
-        ) from None
+        )
+    return key
 
 
 def _make_key(path: Path) -> bytes:
@@ -81,7 +87,7 @@ def _make_key(path: Path) -> bytes:
     draft = path.with_suffix(f".{os.getpid()}")
     descriptor = os.open(draft, os.O_CREAT | os.O_TRUNC | os.O_WRONLY, 0o600)
     with os.fdopen(descriptor, "w", encoding="ascii") as stream:
-        stream.write(secrets.token_hex(32))
+        stream.write(secrets.token_hex(KEY_BYTES))
         stream.flush()
         os.fsync(stream.fileno())
     try:

@@ -5,16 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from activations.clock import Clock
 from activations.delivery.rate import RateLimiter, retry_after
 from activations.delivery.transport import NoAnswer, NotSent, Transport
 from activations.destinations.base import Destination
-from activations.errors import FatalDestinationError, UnreadableResponse
+from activations.errors import BatchRefused, FatalDestinationError, UnreadableResponse
 from activations.model import Batch, Outcome, Request, Response, RowResult, Wait
 
 LONGEST_PATIENCE = 30.0
 """Seconds a run waits for a throttled destination; a longer wait is left to the next run."""
+
+SHORTEST_PAUSE = 0.5
+"""Seconds after a 429 that names no time, or none to speak of."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,7 +33,8 @@ class Verdict:
 
 @dataclass(slots=True)
 class Conversation:
-    """One batch's exchange. BatchRefused passes through: only the caller can split a batch."""
+    """One batch's exchange. BatchRefused passes through, as long as nothing of the batch was taken before: only the
+    caller can split a batch."""
 
     destination: Destination  # type: ignore[type-arg]
     transport: Transport
@@ -47,38 +52,27 @@ class Conversation:
         """Send the batch and return one result per row."""
         try:
             return Verdict(results=_checked(batch, self._drive(batch)), requests=self.requests)
+        except BatchRefused:
+            if not self.accepted:
+                raise
+            return self._all(batch, Outcome.UNKNOWN, "refused_after_acceptance")
         except _Throttled as throttled:
-            return self._all(
-                batch,
-                Outcome.UNKNOWN if self.accepted else Outcome.RETRYABLE,
-                "throttled",
-                retry_after=throttled.seconds,
-            )
+            return self._not_taken(batch, "throttled", retry_after=throttled.seconds)
         except NotSent as failure:
-            return self._all(batch, Outcome.UNKNOWN if self.accepted else Outcome.RETRYABLE, failure.reason)
-        except NoAnswer as failure:
-            return self._all(batch, Outcome.UNKNOWN, failure.reason)
-        except UnreadableResponse:
-            return self._all(batch, Outcome.UNKNOWN, "unreadable_answer")
+            return self._not_taken(batch, failure.reason)
         except FatalDestinationError as failure:
-            return self._all(
-                batch,
-                Outcome.UNKNOWN if self.accepted else Outcome.RETRYABLE,
-                "destination_refused",
-                fatal=failure,
-            )
+            return self._not_taken(batch, "destination_refused", fatal=failure)
+        except (NoAnswer, UnreadableResponse) as failure:
+            return self._all(batch, Outcome.UNKNOWN, failure.reason)
 
-    def _all(
-        self,
-        batch: Batch,
-        outcome: Outcome,
-        reason: str,
-        *,
-        retry_after: float | None = None,
-        fatal: FatalDestinationError | None = None,
-    ) -> Verdict:
+    def _not_taken(self, batch: Batch, reason: str, **circumstances: Any) -> Verdict:
+        """This request was not accepted; if one before it was, the batch as a whole is in doubt."""
+        outcome = Outcome.UNKNOWN if self.accepted else Outcome.RETRYABLE
+        return self._all(batch, outcome, reason, **circumstances)
+
+    def _all(self, batch: Batch, outcome: Outcome, reason: str, **circumstances: Any) -> Verdict:
         results = [RowResult(key=change.key, outcome=outcome, reason=reason) for change in batch.changes]
-        return Verdict(results=results, requests=self.requests, retry_after=retry_after, fatal=fatal)
+        return Verdict(results=results, requests=self.requests, **circumstances)
 
     def _drive(self, batch: Batch) -> list[RowResult]:
         flow = self.destination.exchange(batch)
@@ -89,7 +83,9 @@ class Conversation:
                     self.clock.sleep(step.seconds)
                     step = next(flow)
                 else:
-                    step = flow.send(self._answer(step))
+                    answer = self._answer(step)
+                    step = flow.send(answer)
+                    self.accepted += 1  # only now: the destination may have read a refusal in it
         except StopIteration as finished:
             return list(finished.value)
         finally:
@@ -102,14 +98,13 @@ class Conversation:
             response = self._send(request)
             if response.status != 429:
                 break
-            pause = retry_after(response, self.clock.now(), default=1.0)
+            pause = max(retry_after(response, self.clock.now(), default=1.0), SHORTEST_PAUSE)
             # Before the first request is taken nothing is lost by starting over, and then consent is read again.
             if not self.accepted or pause > patience:
                 raise _Throttled(pause)
             patience -= pause + 0.1
             self.limiter.postpone(pause)
         _refuse_unusable(response)
-        self.accepted += 1
         return response
 
     def _send(self, request: Request) -> Response:

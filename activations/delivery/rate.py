@@ -22,12 +22,18 @@ class RateLimiter:
 
     def wait(self) -> None:
         """Sleep until the next request may leave."""
+        while (
+            delay := self._try()
+        ) > 0:  # looked at again after the sleep: somebody may have been told to wait
+            self._clock.sleep(delay)
+
+    def _try(self) -> float:
+        """0 and the place is taken, or how long to wait before trying again."""
         with self._mutex:
-            now = self._clock.monotonic()
-            start = max(self._next, now)
-            self._next = start + self._interval
-        if start > now:
-            self._clock.sleep(start - now)
+            delay = self._next - self._clock.monotonic()
+            if delay <= 0:
+                self._next = max(self._next, self._clock.monotonic() - self._interval) + self._interval
+            return max(delay, 0.0)
 
     def postpone(self, seconds: float) -> None:
         """Nobody's next request leaves earlier than this."""
@@ -38,10 +44,10 @@ class RateLimiter:
 def retry_after(response: Response, now: datetime, default: float) -> float:
     """Seconds the answer asks to wait: `Retry-After` as seconds or as a date, bounded; `default` when it says nothing."""
     value = response.headers.get("retry-after", "").strip()
-    if value.isdigit():
+    if value.isascii() and value.isdigit():
         return min(float(value), LONGEST_RETRY_AFTER)
     try:
         moment = parsedate_to_datetime(value).astimezone(UTC).replace(tzinfo=None)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return default
     return min(max((moment - now).total_seconds(), 0.0), LONGEST_RETRY_AFTER)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from activations.config import OnNull, Sync
 from activations.delivery.sealing import Sealer
-from activations.digests import SEPARATOR, Digester, normalised_identity
+from activations.digests import SEPARATOR, Digester, forms_of_identity
 from activations.journal import RowOutcome
 from activations.model import Batch, Change, Operation, Outcome, RowResult, SyncMode
 from activations.planning import PlanRow
@@ -19,6 +19,8 @@ class Rows:
     """How the rows of one sync are written, named and hidden."""
 
     sync: Sync
+    place: str
+    """Where the sync points to; the same message at another place is another message."""
     pseudonyms: Digester
     messages: Digester
     suppressions: Digester
@@ -36,8 +38,12 @@ class Rows:
             run_id=run_id,
             number=rows[0].position,
             changes=[self._change(row) for row in rows],
-            idempotency_key=self.batches(self.sync.name, *content)[:32],
+            idempotency_key=self.batches(self.sync.name, *self._occasion(run_id), *content)[:32],
         )
+
+    def _occasion(self, run_id: str) -> list[str]:
+        """State may return to what it was, and then has to be sent again; a message is the same one for ever."""
+        return [] if self.sync.mode is SyncMode.APPEND else [run_id]
 
     def _change(self, row: PlanRow) -> Change:
         removed = row.operation is Operation.REMOVED
@@ -74,7 +80,7 @@ class Rows:
         """Position → the name under which a message passes its one-way door: one per person and occurrence, for ever."""
         if self.sync.mode is not SyncMode.APPEND:
             return {}
-        return {row.position: self.messages(self.sync.name, row.row_key) for row in rows}
+        return {row.position: self.messages(self.sync.name, self.place, row.row_key) for row in rows}
 
     def suppression_digests(self, rows: Sequence[PlanRow]) -> dict[int, list[str]]:
         """Position → digests of everything the row's person may have been suppressed by. Removals are never asked."""
@@ -82,10 +88,8 @@ class Rows:
 
     def _digests(self, row: PlanRow) -> list[str]:
         person = row.row_key.split(SEPARATOR)[0]
-        return [
-            self.suppressions(normalised_identity(value))
-            for value in (person, *_given(row.identifiers).values())
-        ]
+        values = (person, *_given(row.identifiers).values())
+        return [self.suppressions(form) for value in values for form in forms_of_identity(value)]
 
     # -- back --------------------------------------------------------------------------------------------------
 
@@ -102,11 +106,15 @@ class Rows:
             sealed=self._sealed(row) if result.outcome is Outcome.UNKNOWN else None,
         )
 
-    def lost(self, rows: Sequence[PlanRow]) -> list[RowOutcome]:
-        """The outcomes of a batch whose engine died: nobody knows."""
+    def lost(
+        self, rows: Sequence[PlanRow], refused: Sequence[tuple[int, Outcome, str | None]]
+    ) -> list[RowOutcome]:
+        """The outcomes of a batch whose engine died: nobody knows, except of rows that were refused at the claim."""
+        known = {position: (outcome, reason) for position, outcome, reason in refused}
+        unknown = (Outcome.UNKNOWN, "interrupted")
+        said = [(row, *known.get(row.position, unknown)) for row in rows]
         return [
-            self.outcome(row, RowResult(key=str(row.position), outcome=Outcome.UNKNOWN, reason="interrupted"))
-            for row in rows
+            self.outcome(row, RowResult(key=str(row.position), outcome=o, reason=why)) for row, o, why in said
         ]
 
     def _sealed(self, row: PlanRow) -> bytes | None:

@@ -96,7 +96,8 @@ class RequestsTransport:
 
     def _read(self, answer: requests.Response, deadline: float) -> Response:
         chunks, size = [], 0
-        for chunk in answer.iter_content(65536):
+        # One socket read at a time: `iter_content` would wait for a full chunk and never look at the clock meanwhile.
+        while chunk := answer.raw.read1(65536, decode_content=True):
             size += len(chunk)
             if size > MAX_RESPONSE_BYTES:
                 raise NoAnswer("answer_too_large")

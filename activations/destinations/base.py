@@ -41,6 +41,9 @@ class Target(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    place: ClassVar[frozenset[str]] = frozenset()
+    """Keys that name the place itself: when one changes, the people are somewhere else. The others only say how."""
+
 
 ConfigT = TypeVar("ConfigT", bound=DestinationConfig)
 TargetT = TypeVar("TargetT", bound=Target)

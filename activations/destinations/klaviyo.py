@@ -58,6 +58,8 @@ class KlaviyoConfig(DestinationConfig):
 class KlaviyoTarget(Target):
     """The list, and whether people who are added are also subscribed to e-mail marketing."""
 
+    place: ClassVar[frozenset[str]] = frozenset({"list_id"})
+
     list_id: str
     subscribe: bool = True
     custom_source: str | None = None

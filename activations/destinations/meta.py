@@ -64,6 +64,8 @@ class MetaConfig(DestinationConfig):
 class MetaTarget(Target):
     """A customer-file custom audience that exists already."""
 
+    place: ClassVar[frozenset[str]] = frozenset({"audience_id"})
+
     audience_id: str = Field(pattern=r"^[A-Za-z0-9_]{1,40}$")
 
 

@@ -21,6 +21,7 @@ create table if not exists run (
     plan_path text,
     expires_at text,
     summary text not null,               -- SyncRun.summary() as JSON: counts and times
+    in_ledger integer not null default 0,
     created_at text not null,
     finished_at text
 ) strict;
@@ -40,11 +41,12 @@ create table if not exists batch (
     send_by text not null,
     recorded_at text,
     outcome_seq integer unique,
+    tally text,                          -- JSON: outcome → rows, kept after the merge
     destination_keys blob                -- zlib of a JSON list in the order of the span
 ) strict;
 create index if not exists batch_open on batch (sync, state) where state in ('in_flight', 'recorded');
 
--- Only rows that were not delivered.
+-- Rows that were not delivered, or were with a remark; written with the intent for rows that may not be sent.
 create table if not exists row_outcome (
     batch_id integer not null references batch,
     position integer not null,

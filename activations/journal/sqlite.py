@@ -15,14 +15,15 @@ import sqlite3
 import threading
 import uuid
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from activations.errors import ActivationsError, Fenced, SyncBusy
+from activations.errors import ActivationsError, Fenced, SecretError, SyncBusy
 from activations.journal.records import Batch, Claim, Lease, OpenRow, OpenState, RowOutcome, Span
 from activations.model import Outcome, SyncRun
 
@@ -32,13 +33,17 @@ _UNSETTLED = {Outcome.UNKNOWN: OpenState.IN_DOUBT, Outcome.REJECTED: OpenState.R
 class Journal:
     """One journal. Methods that take a `lease` fail with Fenced once a newer engine holds the sync."""
 
-    def __init__(self, path: Path, *, audit_key: bytes, now: Callable[[], datetime]) -> None:
+    def __init__(self, path: Path, *, audit_key: bytes, key_check: str, now: Callable[[], datetime]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._locks = path.parent / "locks"
         self._audit_key, self._now = audit_key, now
         self._mutex = threading.RLock()
         self._db = _open(path)
-        self.journal_id = self._identify()
+        try:
+            self.journal_id = self._identify(key_check)
+        except BaseException:
+            self._db.close()
+            raise
 
     def close(self) -> None:
         self._db.close()
@@ -90,8 +95,8 @@ class Journal:
         """Insert or replace what is known about a run; plan facts once given are kept."""
         with self._fenced(lease):
             self._db.execute(
-                "insert into run values (:id, :sync, :epoch, :status, :hash, :path, :expires, :summary, :created, :finished) "
-                "on conflict (run_id) do update set status = excluded.status, summary = excluded.summary, finished_at = excluded.finished_at, "
+                "insert into run values (:id, :sync, :epoch, :status, :hash, :path, :expires, :summary, 0, :created, :finished) "
+                "on conflict (run_id) do update set status = excluded.status, summary = excluded.summary, finished_at = excluded.finished_at, in_ledger = 0, "
                 "content_hash = coalesce(excluded.content_hash, content_hash), plan_path = coalesce(excluded.plan_path, plan_path), "
                 "expires_at = coalesce(excluded.expires_at, expires_at)",
                 {
@@ -117,6 +122,29 @@ class Journal:
         rows = self._db.execute("select summary from run where sync = ? and finished_at is null", (sync,))
         return [json.loads(summary) for (summary,) in rows]
 
+    def runs_for_ledger(self, sync: str) -> list[dict[str, Any]]:
+        """Finished runs whose line in the ledger is missing or older."""
+        rows = self._db.execute(
+            "select summary from run where sync = ? and finished_at is not null and not in_ledger order by created_at",
+            (sync,),
+        )
+        return [json.loads(summary) for (summary,) in rows]
+
+    def runs_in_ledger(self, lease: Lease, run_ids: Iterable[str]) -> None:
+        with self._fenced(lease):
+            self._db.executemany(
+                "update run set in_ledger = 1 where run_id = ?", [(run_id,) for run_id in run_ids]
+            )
+
+    def outcomes_of(self, run_id: str) -> Counter[Outcome]:
+        """What became of a run's rows, by the batches that are recorded."""
+        found: Counter[Outcome] = Counter()
+        for (tally,) in self._db.execute(
+            "select tally from batch where run_id = ? and tally is not null", (run_id,)
+        ):
+            found.update({Outcome(name): rows for name, rows in json.loads(tally).items()})
+        return found
+
     def run_ids(self, sync: str) -> frozenset[str]:
         return frozenset(
             run_id for (run_id,) in self._db.execute("select run_id from run where sync = ?", (sync,))
@@ -125,10 +153,10 @@ class Journal:
     def held_plan(self, sync: str) -> tuple[str, str] | None:
         """(run_id, content_hash) of the sync's latest run, when that run is held."""
         row = self._db.execute(
-            "select run_id, content_hash, status from run where sync = ? order by created_at desc limit 1",
+            "select run_id, content_hash, summary ->> 'held_reason' from run where sync = ? order by created_at desc limit 1",
             (sync,),
         ).fetchone()
-        return (row[0], row[1]) if row and row[2] == "held" else None
+        return (row[0], row[1]) if row and row[2] else None
 
     # -- approvals ---------------------------------------------------------------------------------------------
 
@@ -186,6 +214,7 @@ class Journal:
             for position, key in messages.items():
                 if position not in refused and (closed := self._open_door(key, lease.sync, batch_id, now)):
                     refused[position] = closed
+            self._remark(batch_id, ((position, *verdict) for position, verdict in refused.items()))
         return Claim(batch_id=batch_id, span=span, send_by=send_by, refused=refused)
 
     def _suppressed(
@@ -274,18 +303,19 @@ class Journal:
     def _close_batch(self, batch_id: int, outcomes: Sequence[RowOutcome], now: datetime) -> None:
         keys = [row.destination_key for row in outcomes]
         packed = zlib.compress(json.dumps(keys).encode()) if any(keys) else None
+        tally = json.dumps(Counter(row.outcome.value for row in outcomes))
         self._db.execute(
-            "update batch set state = 'recorded', recorded_at = ?, destination_keys = ?, "
+            "update batch set state = 'recorded', recorded_at = ?, destination_keys = ?, tally = ?, "
             "outcome_seq = (select coalesce(max(outcome_seq), 0) + 1 from batch) where batch_id = ? and state = 'in_flight'",
-            (_iso(now), packed, batch_id),
+            (_iso(now), packed, tally, batch_id),
         )
+        notable = (row for row in outcomes if row.outcome is not Outcome.DELIVERED or row.reason)
+        self._remark(batch_id, ((row.position, row.outcome, row.reason) for row in notable))
+
+    def _remark(self, batch_id: int, remarks: Iterable[tuple[int, Outcome, str | None]]) -> None:
         self._db.executemany(
-            "insert into row_outcome values (?, ?, ?, ?)",
-            [
-                (batch_id, row.position, row.outcome.value, row.reason)
-                for row in outcomes
-                if row.outcome is not Outcome.DELIVERED or row.reason
-            ],
+            "insert or replace into row_outcome values (?, ?, ?, ?)",
+            [(batch_id, position, outcome.value, reason) for position, outcome, reason in remarks],
         )
 
     def _open(self, sync: str, row: RowOutcome, now: datetime, settle_until: datetime) -> None:
@@ -381,6 +411,21 @@ class Journal:
         """The latest outcome of a sync: its ledger's position once everything is merged."""
         return int(self._one("select coalesce(max(outcome_seq), 0) from batch where sync = ?", sync)[0])
 
+    def merged_through(self, sync: str) -> int:
+        """The latest outcome that the ledger is known to have had."""
+        query = "select coalesce(max(outcome_seq), 0) from batch where sync = ? and state = 'merged'"
+        return int(self._one(query, sync)[0])
+
+    def forget(self, lease: Lease, *, by: str, note: str) -> None:
+        """Everything about what the destination holds; message keys and suppressions stay."""
+        with self._fenced(lease):
+            self._db.execute("delete from open_row where sync = ?", (lease.sync,))
+            self._db.execute(
+                "update batch set state = 'merged' where sync = ? and state in ('recorded', 'in_flight')",
+                (lease.sync,),
+            )
+            self._append_audit({"event": "forgotten", "sync": lease.sync, "by": by, "note": note})
+
     def plans_in_use(self) -> set[str]:
         """Names of plan files that a batch still refers to."""
         rows = self._db.execute(
@@ -455,6 +500,18 @@ class Journal:
                 {"event": "suppressed", "channel": channel, "reason": reason, "source": source}
             )
 
+    def lift(self, digests: Iterable[str], *, channel: str, reason: str, source: str) -> int:
+        """Take suppressions back; the number of lines that were there."""
+        with self._transaction():
+            lifted = sum(
+                self._db.execute(
+                    "delete from suppression where digest = ? and channel = ?", (digest, channel)
+                ).rowcount
+                for digest in digests
+            )
+            self._append_audit({"event": "lifted", "channel": channel, "reason": reason, "source": source})
+        return lifted
+
     def suppressed_digests(self, channel: str) -> frozenset[str]:
         rows = self._db.execute("select digest from suppression where channel in (?, 'all')", (channel,))
         return frozenset(digest for (digest,) in rows)
@@ -497,13 +554,24 @@ class Journal:
     @contextmanager
     def _transaction(self) -> Iterator[None]:
         with self._mutex:
-            self._db.execute("begin immediate")
             try:
+                self._db.execute("begin immediate")
                 yield
+                self._db.execute("commit")
+            except sqlite3.Error as error:
+                self._undo()
+                raise ActivationsError(
+                    f"the journal cannot be written ({error}). Free the disk or stop who holds it, and run the sync again"
+                ) from None
             except BaseException:
-                self._db.execute("rollback")
+                self._undo()
                 raise
-            self._db.execute("commit")
+
+    def _undo(self) -> None:
+        """After a full disk even this may fail; the file is then as it was before."""
+        with suppress(sqlite3.Error):
+            if self._db.in_transaction:
+                self._db.execute("rollback")
 
     @contextmanager
     def _fenced(self, lease: Lease) -> Iterator[None]:
@@ -518,11 +586,17 @@ class Journal:
         row: tuple[Any, ...] = self._db.execute(query, parameters).fetchone()
         return row
 
-    def _identify(self) -> str:
+    def _identify(self, key_check: str) -> str:
+        """The journal's id. With another hashing key no suppression and no message key would be found any more."""
         with self._transaction():
-            self._db.execute(
-                "insert into meta values ('journal_id', ?) on conflict do nothing", (uuid.uuid4().hex,)
-            )
+            own = [("journal_id", uuid.uuid4().hex), ("key_check", key_check)]
+            self._db.executemany("insert into meta values (?, ?) on conflict do nothing", own)
+            if self._one("select value from meta where key = 'key_check'")[0] != key_check:
+                raise SecretError(
+                    "is not the key this journal was written with",
+                    file="hash.key",
+                    fix="Restore both from the same backup",
+                )
             return str(self._one("select value from meta where key = 'journal_id'")[0])
 
 
@@ -534,6 +608,7 @@ def _open(path: Path) -> sqlite3.Connection:
             db.execute(f"pragma {pragma}")
         db.executescript(resources.files(__package__).joinpath("schema.sql").read_text(encoding="utf-8"))
     except sqlite3.DatabaseError as error:
+        db.close()
         raise ActivationsError(
             f"the journal {path.name} cannot be used ({error}). Restore it from a backup; do not delete it, it knows what was sent"
         ) from None

@@ -82,6 +82,8 @@ class Frozen:
     rows: int
     urgent: int
     """The first `urgent` rows are removals that nothing may hold back."""
+    removals: int
+    """The first `removals` rows are removals."""
     content_hash: str
     """Over key, identity, operation and payload hash of every row that is not urgent: what an approval binds to."""
 
@@ -90,19 +92,30 @@ def freeze(batches: Iterator[pa.RecordBatch], schema: pa.Schema, path: Path) -> 
     """Write the rows once, as they come, to a draft that is synced and renamed. Memory: two batches."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     draft = path.with_suffix(".draft")
-    rows = urgent = 0
+    try:
+        return _write(batches, schema, draft, path)
+    except BaseException:
+        draft.unlink(missing_ok=True)
+        raise
+
+
+def _write(batches: Iterator[pa.RecordBatch], schema: pa.Schema, draft: Path, path: Path) -> Frozen:
+    rows = urgent = removals = 0
     content = _ContentHash()
     with os.fdopen(os.open(draft, os.O_CREAT | os.O_TRUNC | os.O_WRONLY, 0o600), "wb") as stream:
         with pq.ParquetWriter(stream, _without_urgent(schema), compression="zstd") as writer:
             for batch in batches:
                 rows += batch.num_rows
                 urgent += pc.sum(batch.column("is_urgent")).as_py() or 0
+                removals += pc.sum(pc.equal(batch.column("verdict"), "removed")).as_py() or 0
                 content.update(batch)
                 writer.write_batch(batch.drop_columns(["is_urgent"]))
         stream.flush()
         os.fsync(stream.fileno())
     draft.rename(path)
-    return Frozen(file=PlanFile(path), rows=rows, urgent=urgent, content_hash=content.hexdigest())
+    return Frozen(
+        file=PlanFile(path), rows=rows, urgent=urgent, removals=removals, content_hash=content.hexdigest()
+    )
 
 
 def _without_urgent(schema: pa.Schema) -> pa.Schema:

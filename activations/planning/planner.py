@@ -67,6 +67,8 @@ class FrozenPlan:
     plan: Plan
     frozen: Frozen
     content_hash: str
+    closed_rejections: Sequence[tuple[str, str]]
+    """Row key and identity of refused rows that are no longer worth remembering."""
 
     @property
     def sendable_rows(self) -> int:
@@ -83,7 +85,7 @@ def make_plan(
     statements = statements_for(project, sync, audience, manifest, warehouse, given)
     _check_relations(session, statements)
     session.hold(audience.relation, statements.eligibility, statements.holdouts)
-    _compare(session, statements, given)
+    compare(session, statements, given)
     counts = _counts(session)
     frozen = _freeze(session, statements, given)
     held = held_because(
@@ -91,7 +93,8 @@ def make_plan(
         _shape(session, statements, counts, frozen),
         approved=given.approved_hash == frozen.content_hash,
     )
-    return _frozen_plan(project, sync, given, counts, frozen, held)
+    closed = [(row[0], row[1]) for row in session.rows(Statements.closed_rejections())]
+    return _frozen_plan(project, sync, given, counts, frozen, held, closed)
 
 
 def statements_for(
@@ -128,17 +131,56 @@ def _check_relations(session: Session, statements: Statements) -> None:
         raise RelationMissing(
             f"{audience.relation} has no column {', '.join(missing)}, though the manifest says so. Run `dbt build --select {audience.name}`"
         )
-    if not session.rows(statements.rules_count())[0][0]:
+    _check_gate(session, statements)
+
+
+_GATE_COLUMNS = (
+    "channel",
+    "purpose",
+    "is_eligible",
+    "is_deferred",
+    "first_blocker",
+    "blockers",
+    "consent_event_id",
+    "evaluated_at",
+)
+
+
+def _check_gate(session: Session, statements: Statements) -> None:
+    """Eligibility and holdouts have to speak about every person once: twice would be a yes and a no at a time."""
+    person = statements.project.settings.dbt.person_key
+    missing = {person, *_GATE_COLUMNS} - set(session.columns(statements.eligibility))
+    if missing:
+        raise RelationMissing(
+            f"{statements.eligibility} has no column {', '.join(sorted(missing))}. Run `dbt build --select {statements.eligibility.name}`"
+        )
+    [(rules, people)] = session.rows(statements.rules_count())
+    if rules != people:
+        raise PlanRejected(
+            f"{statements.eligibility} says {rules} things about {people} people for {statements.sync.channel} × {statements.sync.purpose}: there may be one row per person. Correct the model"
+        )
+    if not rules:
         raise PlanRejected(
             f"no eligibility rule speaks about {statements.sync.channel} × {statements.sync.purpose}, so nobody may be reached. Add it to dbt/models/eligibility, or correct channel and purpose in {statements.sync.file.name}"
         )
-    if statements.sync.holdout and not session.rows(statements.holdout_count())[0][0]:
+    if statements.sync.holdout:
+        _check_holdout(session, statements)
+
+
+def _check_holdout(session: Session, statements: Statements) -> None:
+    [(rows, people)] = session.rows(statements.holdout_count())
+    if rows != people:
+        raise PlanRejected(
+            f"{statements.holdouts} assigns somebody twice to `{statements.sync.holdout}`. Correct the model"
+        )
+    if not rows:
         raise PlanRejected(
             f"there is no holdout `{statements.sync.holdout}` in {statements.holdouts}. Define it in dbt, or correct `holdout:` in {statements.sync.file.name}"
         )
 
 
-def _compare(session: Session, statements: Statements, given: PlanInput) -> None:
+def compare(session: Session, statements: Statements, given: PlanInput) -> None:
+    """Make the temporary relations SCOPE, KNOWN and DIFFERENCE."""
     session.load(OPEN_ROWS, given.open_rows)
     session.load(SUPPRESSIONS, pa.table({"digest": pa.array(given.suppressions, pa.string())}))
     session.keep(SCOPE, statements.scope(has_suppressions=bool(given.suppressions)))
@@ -198,7 +240,7 @@ def _shape(session: Session, statements: Statements, counts: Counts, frozen: Fro
     held = session.rows(statements.held_count())[0][0]
     return Shape(
         audience_size=counts.audience_size,
-        acknowledged=held,
+        held=held,
         added=counts.added,
         changed=counts.changed,
         removed=counts.removed - frozen.urgent,
@@ -207,7 +249,13 @@ def _shape(session: Session, statements: Statements, counts: Counts, frozen: Fro
 
 
 def _frozen_plan(
-    project: Project, sync: Sync, given: PlanInput, counts: Counts, frozen: Frozen, held: Held | None
+    project: Project,
+    sync: Sync,
+    given: PlanInput,
+    counts: Counts,
+    frozen: Frozen,
+    held: Held | None,
+    closed: Sequence[tuple[str, str]],
 ) -> FrozenPlan:
     identity = "\x1f".join(
         (sync.name, sync.account.name, mapping_signature(sync), given.ledger_position, frozen.content_hash)
@@ -221,4 +269,4 @@ def _frozen_plan(
         created_at=given.now,
         expires_at=given.now + timedelta(minutes=project.settings.plan.expires_minutes),
     )
-    return FrozenPlan(plan=plan, frozen=frozen, content_hash=frozen.content_hash)
+    return FrozenPlan(plan=plan, frozen=frozen, content_hash=frozen.content_hash, closed_rejections=closed)

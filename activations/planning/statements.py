@@ -33,11 +33,13 @@ URGENT = ("erased", "suppressed", "objection", "consent")
 SCOPE, KNOWN, DIFFERENCE = "planned_scope", "planned_known", "planned_difference"
 OPEN_ROWS, SUPPRESSIONS = "planned_open_rows", "planned_suppressions"
 
+# Written out: [[:space:]] and [[:cntrl:]] are ASCII in one warehouse and Unicode in the next.
+_SPACE = "\t-\r\x1c-\x20\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
 _FORMS = {
-    "email": r"^[^@[:space:]]+@[^@[:space:]]+[.][^@[:space:]]+$",
+    "email": f"^[^@{_SPACE}]+@[^@{_SPACE}]+[.][^@{_SPACE}]+$",
     "phone": r"^[+][1-9][0-9]{6,14}$",
 }
-_CONTROL = r"[[:cntrl:]]"
+_CONTROL = "[\x01-\x1f\x7f-\x9f]"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,18 +156,14 @@ class Statements:
 
     def _is_suppressed(self) -> exp.Expr:
         """Any identifier of the row, or the person's key, among the suppressions that came after the last build."""
-        known = select("digest").from_(SUPPRESSIONS)
-        values = [
-            self._person("a"),
-            *(
-                exp.func("lower", exp.func("trim", exp.column(c, "a")))
-                for c in self.sync.identifiers.values()
-            ),
-        ]
-        digests = [self.suppression.sql(value, self.warehouse.sha256) for value in values]
-        return exp.or_(
-            *(exp.func("coalesce", exp.In(this=d, query=known.subquery()), exp.false()) for d in digests)
-        )
+        trimmed = [exp.func("trim", exp.column(column, "a")) for column in self.sync.identifiers.values()]
+        lowered = [exp.func("lower", value.copy()) for value in trimmed]
+        return exp.or_(*(self._has_suppressed(value) for value in [self._person("a"), *trimmed, *lowered]))
+
+    def _has_suppressed(self, value: exp.Expr) -> exp.Expr:
+        known = select("digest").from_(SUPPRESSIONS).subquery()
+        digest = self.suppression.sql(value, self.warehouse.sha256)
+        return exp.func("coalesce", exp.In(this=digest, query=known), exp.false())
 
     def identifier(self, column: str, table: str = "a") -> exp.Expr:
         """The identifier as it may be sent: trimmed, and null when it has not the form its column promises."""
@@ -193,7 +191,12 @@ class Statements:
 
     def _identity(self) -> exp.Expr:
         """What the destination knows the row by, as a keyed fingerprint."""
-        return self._fingerprint("identity", [self.identifier(c) for c in self.sync.key_columns])
+        return self._fingerprint("identity", [self._folded(c) for c in self.sync.key_columns])
+
+    def _folded(self, column: str) -> exp.Expr:
+        """Mailboxes do not tell cases apart, so neither may the key: a corrected case is the same person."""
+        value = self.identifier(column)
+        return exp.func("lower", value) if self.audience.columns[column].pii == "email" else value
 
     def _payload_hash(self) -> exp.Expr:
         """Everything that would be sent, and how: a newly mapped field changes every row, so it is back-filled."""
@@ -226,6 +229,7 @@ class Statements:
                 "o.sealed",
                 "o.state",
                 "o.payload_hash as open_hash",
+                "coalesce(o.maybe, false) as is_uncertain",
                 "coalesce(o.is_due, false) as is_due",
                 "s.primary_key is not null as is_acknowledged",
                 "s.primary_key is not null or coalesce(o.maybe, false) as may_hold",
@@ -268,6 +272,7 @@ class Statements:
                 when d.row_key is not null then case
                     when k.row_key is null then 'added'
                     when k.state = 'rejected' and k.open_hash = d.payload_hash then 'waiting:rejected'
+                    when k.state = 'rejected' and k.is_uncertain and k.is_acknowledged then 'changed'
                     when k.is_due and k.is_acknowledged then 'changed'
                     when k.is_due then 'added'
                     when not k.is_acknowledged then 'added'
@@ -298,7 +303,7 @@ class Statements:
         holders = (
             select("identity", "min(row_key) as row_key")
             .from_(KNOWN)
-            .where("may_hold")
+            .where("may_hold", *self._only_members())
             .group_by("identity")
             .subquery("holders")
         )
@@ -320,6 +325,11 @@ class Statements:
             )
         )
 
+    def _only_members(self) -> list[str]:
+        """Nobody is removed by an upsert, so there only a row that is still in scope keeps an identity."""
+        members = f"row_key in (select row_key from {SCOPE} where verdict = 'in_scope')"
+        return [members] if self.sync.mode is SyncMode.UPSERT else []
+
     # -- rows --------------------------------------------------------------------------------------------------
 
     def rows(self) -> exp.Select:
@@ -327,8 +337,11 @@ class Statements:
         reason = condition(
             "case when coalesce(e.is_eligible, true) then 'left_audience' else coalesce(e.first_blocker, 'unknown') end"
         )
-        suppressed = condition(
-            f"exists (select 1 from {SCOPE} as x where x.row_key = p.row_key and x.verdict = 'ineligible:suppressed')"
+        suppressed = exp.or_(
+            condition(
+                f"exists (select 1 from {SCOPE} as x where x.row_key = p.row_key and x.verdict = 'ineligible:suppressed')"
+            ),
+            self._has_suppressed(exp.column("row_key", "p")),  # also of who left the audience
         )
         cause = (
             exp.case()
@@ -392,13 +405,37 @@ class Statements:
         return select("verdict", "count(*)").from_(DIFFERENCE).group_by("verdict")
 
     def held_count(self) -> exp.Select:
-        """How many rows the destination acknowledged."""
-        return select("count(*)").from_(KNOWN).where("is_acknowledged")
+        """How many rows the destination holds or may hold."""
+        return select("count(*)").from_(KNOWN).where("may_hold")
+
+    @staticmethod
+    def closed_rejections() -> exp.Select:
+        """Refused rows that nobody wants any more, or that are what the destination holds again."""
+        wanted = select("row_key", "identity").from_(DIFFERENCE).where("verdict = 'waiting:rejected'")
+        planned = (
+            select("row_key", "identity")
+            .from_(DIFFERENCE)
+            .where("verdict in ('added', 'changed', 'removed')")
+        )
+        return (
+            select("row_key", "identity")
+            .from_(OPEN_ROWS)
+            .where("state = 'rejected' and not maybe")
+            .where(
+                exp.Not(
+                    this=exp.In(
+                        this=exp.Tuple(expressions=[exp.column("row_key"), exp.column("identity")]),
+                        query=exp.union(wanted, planned).subquery(),
+                    )
+                )
+            )
+        )
 
     def rules_count(self) -> exp.Select:
         """Whether anybody wrote a rule for this channel and purpose; none means nobody may be reached."""
+        person = exp.column(self.project.settings.dbt.person_key, "e")
         return (
-            select("count(*)")
+            select("count(*)", exp.Count(this=exp.Distinct(expressions=[person])))
             .from_(_table(self.eligibility, "e"))
             .where(
                 exp.and_(
@@ -417,8 +454,9 @@ class Statements:
         )
 
     def holdout_count(self) -> exp.Select:
+        person = exp.column(self.project.settings.dbt.person_key, "h")
         return (
-            select("count(*)")
+            select("count(*)", exp.Count(this=exp.Distinct(expressions=[person])))
             .from_(_table(self.holdouts, "h"))
             .where(exp.column("holdout", "h").eq(self.sync.holdout))
         )

@@ -28,6 +28,10 @@ class Session(Protocol):
     def keep(self, name: str, query: Expr) -> None:
         """Materialise a query as a temporary table of this session; replaces one of that name."""
 
+    def hold(self, *relations: Relation) -> None:
+        """From here on this session sees these relations as they are at one moment, whoever rebuilds them meanwhile.
+        At most once per session, before anything is read that has to agree."""
+
     def columns(self, relation: Relation) -> Mapping[str, str]:
         """Column → type of a relation; empty when there is none."""
 

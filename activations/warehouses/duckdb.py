@@ -50,8 +50,9 @@ class DuckDBWarehouse:
 
     @contextmanager
     def write(self) -> Iterator[DuckDBSession]:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         with self._session(read_only=False) as session:
+            self._path.chmod(0o600)
             yield session
 
     def sha256(self, text: exp.Expr) -> exp.Expr:
@@ -73,6 +74,10 @@ class DuckDBWarehouse:
             raise WarehouseError(
                 f"the warehouse failed ({type(error).__name__}): {_without_values(error)}"
             ) from None
+        except duckdb.Error as error:  # its text may quote a value of somebody's row
+            raise WarehouseError(
+                f"the warehouse refused the query ({type(error).__name__}). Run `dbt build`; if it goes on, query the audience by hand"
+            ) from None
         finally:
             connection.close()
 
@@ -80,25 +85,28 @@ class DuckDBWarehouse:
         deadline = self._clock.monotonic() + self._wait
         while True:
             try:
-                return duckdb.connect(str(self._path), read_only=read_only, config=self._config())
+                return _hardened(duckdb.connect(str(self._path), read_only=read_only, config=self._config()))
             except duckdb.ConnectionException as error:
                 raise WarehouseLocked(
                     "this process already holds the warehouse in another mode. Close that connection first"
                 ) from error
             except duckdb.IOException as error:
-                if "lock" not in str(error):
+                if "Could not set lock" not in str(error):
                     raise WarehouseError(
                         f"{self._path.name} cannot be opened: {_without_values(error)}. Is it a DuckDB file?"
                     ) from None
                 if self._clock.monotonic() >= deadline:
                     raise WarehouseLocked(_holder(error, self._path.name, self._wait)) from None
                 self._clock.sleep(RETRY_SECONDS)
+            except duckdb.Error as error:
+                raise WarehouseError(
+                    f"{self._path.name} cannot be opened ({type(error).__name__}). Check `warehouse:` in project.yml"
+                ) from None
 
     def _config(self) -> dict[str, str | bool | int | float | list[str]]:
         """Users' SQL stands behind the relations we read: it must reach no file and no Python variable."""
         config: dict[str, str | bool | int | float | list[str]] = {
             "enable_external_access": "false",
-            "lock_configuration": "true",
         }
         return config | ({"memory_limit": self._memory} if self._memory else {})
 
@@ -128,6 +136,9 @@ class DuckDBSession:
         table = exp.to_identifier(name, quoted=True).sql("duckdb")
         self._connection.execute(f"create or replace temp table {table} as {_sql(query)}")
 
+    def hold(self, *relations: Relation) -> None:
+        """Nothing to do: who holds the file keeps every writer out."""
+
     def columns(self, relation: Relation) -> Mapping[str, str]:
         query = "select column_name, data_type from information_schema.columns where table_schema = ? and table_name = ?"
         return dict(self._connection.execute(query, [relation.schema, relation.name]).fetchall())
@@ -141,6 +152,13 @@ class DuckDBSession:
             self._connection.rollback()
             raise
         self._connection.commit()
+
+
+def _hardened(connection: duckdb.DuckDBPyConnection) -> duckdb.DuckDBPyConnection:
+    """In UTC wherever the machine stands, since a timestamp's text is part of fingerprints; and then for good."""
+    connection.execute("set TimeZone = 'UTC'")
+    connection.execute("set lock_configuration = true")
+    return connection
 
 
 def _sql(statement: exp.Expr | str) -> str:

@@ -5,6 +5,7 @@ Alerts carry names of runs, steps and checks only. Error texts stay in Dagster: 
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterable
 
@@ -14,7 +15,7 @@ import requests
 WEBHOOK = "ACTIVATIONS_ALERT_WEBHOOK"
 
 
-def send(log: dg.DagsterLogManager, text: str) -> None:
+def send(log: logging.Logger, text: str) -> None:
     """The body `{"text": …}` is what chat tools accept. A broken webhook is logged, it fails no tick."""
     log.warning(text)
     address = os.environ.get(WEBHOOK)

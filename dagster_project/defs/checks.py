@@ -76,10 +76,11 @@ def validate(rows: pd.DataFrame, rules: Sequence[Rule]) -> Iterator[Finding]:
     """Ask Great Expectations one rule at a time, so that each answer keeps its name."""
     # Importing it takes seconds and hundreds of megabytes: only who validates pays.
     import great_expectations as gx
+    from great_expectations.data_context.types.base import ProgressBarsConfig
 
     context = gx.get_context(mode="ephemeral")
     context.enable_analytics(False)
-    context.variables.progress_bars = {"globally": False}
+    context.variables.progress_bars = ProgressBarsConfig(globally=False)
     asset = context.data_sources.add_pandas("warehouse").add_dataframe_asset("rows")
     batch = asset.add_batch_definition_whole_dataframe("all").get_batch({"dataframe": rows})
     for rule in rules:

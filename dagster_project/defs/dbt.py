@@ -11,7 +11,10 @@ import json
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from importlib import metadata
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import dagster as dg
@@ -22,6 +25,7 @@ from dagster_dbt import (
     DbtProject,
     dbt_assets,
 )
+from packaging.version import Version
 
 from activations.config import Project
 from activations.errors import ConfigError
@@ -30,7 +34,7 @@ from dagster_project.resources import DUCKDB
 
 Properties = Mapping[str, Any]
 
-PROFILES = "run_clock staging identity profiles"
+PROFILES = ("run_clock", "staging", "identity", "profiles")
 MONITORING = "monitoring"
 
 
@@ -91,7 +95,7 @@ def model_key(manifest: Properties, name: str) -> dg.AssetKey:
 def layer(properties: Properties) -> str:
     """The folder below models/; a model that lies directly in there is named by its schema."""
     folders = properties["fqn"][1:-1]
-    return folders[0] if folders else properties["schema"]
+    return str(folders[0] if folders else properties["schema"])
 
 
 def meta(properties: Properties) -> Properties:
@@ -112,8 +116,18 @@ def dbt_project(project: Project) -> DbtProject:
     """The dbt project with a manifest that knows every file: assets of a model deleted yesterday would mislead."""
     prepared = DbtProject(project.dbt_project_dir, target_path=project.manifest_path.parent)
     if is_stale(prepared):
-        dbt_cli(prepared).cli(["parse", "--quiet"], target_path=prepared.target_path).wait()
+        parse(prepared)
     return prepared
+
+
+def parse(project: DbtProject) -> None:
+    """Written aside and then moved into place: another process may be reading the manifest this instant."""
+    target = project.manifest_path.parent
+    target.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=target, prefix="parse-") as draft:
+        dbt_cli(project).cli(["parse", "--quiet"], target_path=Path(draft)).wait()
+        for name in ("partial_parse.msgpack", "manifest.json"):
+            (Path(draft) / name).replace(target / name)
 
 
 def is_stale(project: DbtProject) -> bool:
@@ -127,13 +141,29 @@ def is_stale(project: DbtProject) -> bool:
 def _sources(project: DbtProject) -> Iterator[Path]:
     """Files and folders (a deletion touches its folder) that dbt parses."""
     yield from project.project_dir.glob("*.yml")
-    for folder in ("models", "macros", "seeds", "tests", "snapshots"):
-        yield from (project.project_dir / folder).glob("**/*")
+    for name in ("models", "macros", "seeds", "tests", "snapshots"):
+        folder = project.project_dir / name
+        if folder.is_dir():
+            yield folder
+            yield from folder.rglob("*")
 
 
-def dbt_cli(project: DbtProject) -> DbtCliResource:
+class InstalledDbt(DbtCliResource):
+    """dbt as it is installed beside this interpreter, without what dagster-dbt does before every command."""
+
+    @cached_property
+    def _cli_version(self) -> Version:
+        """`dbt --version` asks the package registry for the newest release: seconds, and a call to the outside."""
+        return Version(metadata.version("dbt-core"))
+
+    def _initialize_dbt_core_adapter(self, args: Sequence[str]) -> Any:
+        """Only row counts and column types would need it, and building it costs seconds for each command."""
+
+
+def dbt_cli(project: DbtProject) -> InstalledDbt:
     """dbt from this interpreter's own environment: it need not be on PATH."""
-    return DbtCliResource(project_dir=project, dbt_executable=str(Path(sys.executable).with_name("dbt")))
+    executable = Path(sys.executable).with_name("dbt")
+    return InstalledDbt(project_dir=project, dbt_executable=str(executable))  # type: ignore[arg-type]
 
 
 def read_manifest(project: DbtProject) -> dict[str, Any]:
@@ -141,15 +171,27 @@ def read_manifest(project: DbtProject) -> dict[str, Any]:
     return manifest
 
 
+def sources(manifest: Properties, *, of_ledger: bool) -> list[str]:
+    """Selects the tests of source tables themselves: raw data before anything is built, the ledger after the syncs."""
+    found = manifest["sources"].values()
+    return sorted({f"source:{s['source_name']}" for s in found if (source_key(s) == LEDGER) is of_ledger})
+
+
+def between(manifest: Properties) -> list[str]:
+    """Every other layer. Named one by one, because dbt's --exclude also drops tests that touch what it excludes."""
+    models = [node for node in manifest["nodes"].values() if node["resource_type"] == "model"]
+    folders = {node["fqn"][1] for node in models}
+    return sorted(folders - {*PROFILES, MONITORING})
+
+
 def models_as_assets(
     project: DbtProject, manifest: Properties, translator: LayerTranslator
 ) -> list[dg.AssetsDefinition]:
-    def step(name: str, select: str, exclude: str | None = None) -> dg.AssetsDefinition:
+    def step(name: str, select: Sequence[str]) -> dg.AssetsDefinition:
         @dbt_assets(
             name=name,
             manifest=manifest,
-            select=select,
-            exclude=exclude,
+            select=" ".join(select),
             project=project,
             dagster_dbt_translator=translator,
             pool=DUCKDB,
@@ -159,12 +201,13 @@ def models_as_assets(
             os.environ.setdefault("DBT_INDIRECT_SELECTION", "buildable")
             # Unit tests need no data and belong to `make test`; data tests run here and become asset checks.
             command = ["build", "--exclude-resource-type", "unit_test"]
-            yield from dbt.cli(command, context=context).stream()
+            # A folder per step, not per run: dagster-dbt would leave some ten megabytes behind each time.
+            yield from dbt.cli(command, context=context, target_path=project.target_path / name).stream()
 
         return build
 
     return [
-        step("dbt_profiles", PROFILES),
-        step("dbt_audiences", "fqn:*", exclude=f"{PROFILES} {MONITORING}"),
-        step("dbt_monitoring", MONITORING),
+        step("dbt_profiles", [*sources(manifest, of_ledger=False), *PROFILES]),
+        step("dbt_audiences", between(manifest)),
+        step("dbt_monitoring", [*sources(manifest, of_ledger=True), MONITORING]),
     ]

@@ -22,6 +22,10 @@
     regexp_matches({{ value }}, '{{ pattern }}')
 {%- endmacro %}
 
+{% macro postgres__matches_pattern(value, pattern) -%}
+    {{ value }} ~ '{{ pattern }}'
+{%- endmacro %}
+
 
 {% macro digits_only(value) -%}
     {{ adapter.dispatch('digits_only')(value) }}

@@ -1,4 +1,4 @@
-{{ config(group='activation') }}
+{{ config(group='activation', meta={'dagster': {'ref': {'name': 'fct_eligibility'}}}) }}
 
 -- GDPR 7(1): for everybody who may be reached we can name the event that permits it, and show the proof.
 select

@@ -1,4 +1,4 @@
-{{ config(group='activation') }}
+{{ config(group='activation', meta={'dagster': {'ref': {'name': 'fct_eligibility'}}}) }}
 
 -- Whatever consent says: a suppression on a channel ends eligibility on it.
 select

@@ -1,4 +1,4 @@
-{{ config(group='activation') }}
+{{ config(group='activation', meta={'dagster': {'ref': {'name': 'fct_eligibility'}}}) }}
 
 -- A blocker that is no rule of the decision order, or a first blocker that is not the first of all blockers.
 select

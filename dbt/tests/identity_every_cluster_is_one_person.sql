@@ -1,4 +1,4 @@
-{{ config(group='activation') }}
+{{ config(group='activation', meta={'dagster': {'ref': {'name': 'identity_map'}}}) }}
 
 select clusters.component
 from {{ ref('int_identity__clusters') }} as clusters

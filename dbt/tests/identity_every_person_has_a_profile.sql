@@ -1,4 +1,4 @@
-{{ config(group='activation') }}
+{{ config(group='activation', meta={'dagster': {'ref': {'name': 'dim_profiles'}}}) }}
 
 select distinct identity_map.person_id
 from {{ ref('identity_map') }} as identity_map

@@ -1,4 +1,4 @@
-{{ config(group='activation') }}
+{{ config(group='activation', meta={'dagster': {'ref': {'name': 'identity_map'}}}) }}
 
 -- A person in two clusters would be two people under one id, which no later run could tell apart.
 select identity_map.person_id

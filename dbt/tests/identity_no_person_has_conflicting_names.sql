@@ -1,4 +1,4 @@
-{{ config(group='activation') }}
+{{ config(group='activation', meta={'dagster': {'ref': {'name': 'identity_map'}}}) }}
 
 {{ config(severity='warn') }}
 

@@ -26,6 +26,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
         cli, "Engine", lambda project: Engine(project, clock=world.clock, transport=world._transport)
     )
     monkeypatch.setenv("ACTIVATIONS_PROJECT_DIR", str(tmp_path))
+    monkeypatch.setenv("COLUMNS", "160")
     return world
 
 

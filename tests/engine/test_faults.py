@@ -131,8 +131,8 @@ def test_two_engines_never_work_on_one_sync(world: World) -> None:
     assert world.add("a").run().delivered == 1
 
 
-def test_a_locked_warehouse_is_named_and_changes_nothing(world: World) -> None:
-    world.add("a").build()
+def test_a_locked_file_is_named_and_changes_nothing(duckdb_world: World) -> None:
+    world = duckdb_world.add("a").build()
     path = world.root / "var/warehouse.duckdb"
     code = (
         f"import duckdb, sys; c = duckdb.connect({str(path)!r}); print('open', flush=True); sys.stdin.read()"
@@ -165,22 +165,19 @@ def test_a_warehouse_that_is_locked_after_sending_is_merged_by_the_next_run(
     assert world.query("select count(*) from activation.sync_snapshot") == [(1,)]
 
 
-def test_no_warehouse_no_ledger_no_model_are_three_different_messages(world: World) -> None:
-    path = world.root / "var/warehouse.duckdb"
-    path.rename(path.with_suffix(".away"))
-    with pytest.raises(ActivationsError, match="no warehouse file"):
-        world.engine().sync("people")
-    path.with_suffix(".away").rename(path)
-    import duckdb
-
-    with duckdb.connect(str(path)) as db:
-        db.execute("drop table audiences.aud_people")
+def test_no_model_and_no_ledger_are_two_different_messages(world: World) -> None:
+    world.store.execute("drop table audiences.aud_people")
     with pytest.raises(ActivationsError, match="aud_people has not been built"):
         world.engine().sync("people")
-    with duckdb.connect(str(path)) as db:
-        db.execute("drop schema activation cascade")
+    world.store.execute("drop schema activation cascade")
     with pytest.raises(ActivationsError, match="activations init"):
         world.engine().sync("people")
+
+
+def test_no_warehouse_file_is_a_message_of_its_own(duckdb_world: World) -> None:
+    (duckdb_world.root / "var/warehouse.duckdb").unlink()
+    with pytest.raises(ActivationsError, match="no warehouse file"):
+        duckdb_world.engine().sync("people")
 
 
 def test_a_finished_run_leaves_no_plan_behind(world: World) -> None:

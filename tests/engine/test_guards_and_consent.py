@@ -140,7 +140,7 @@ counts = st.integers(0, 10_000)
     st.builds(
         Shape,
         audience_size=counts,
-        acknowledged=counts,
+        held=counts,
         added=counts,
         changed=counts,
         removed=counts,

@@ -53,11 +53,8 @@ def test_a_message_that_provably_did_not_leave_is_sent_later(messages: World) ->
 
 def test_a_lost_snapshot_does_not_repeat_a_message(messages: World) -> None:
     """The ledger may be restored from an old backup: the journal's door stays shut."""
-    import duckdb
-
     messages.add("a").run()
-    with duckdb.connect(str(messages.root / "var/warehouse.duckdb")) as db:
-        db.execute("delete from activation.sync_snapshot")
+    messages.store.execute("delete from activation.sync_snapshot")
     run = messages.run()
     assert (run.counts.added, run.delivered) == (1, 1), "planned again, and known as sent"
     assert deliveries(messages) == ["a@example.com"]

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import re
-import shutil
-import tempfile
 from collections import Counter
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -75,15 +72,10 @@ ROWS = st.lists(
 EMAIL = re.compile(r"[^@\s]+@[^@\s]+[.][^@\s]+")
 
 
-@pytest.fixture(scope="module")
-def world() -> Iterator[World]:
+@pytest.fixture
+def world(make_world: Callable[..., World]) -> World:
     """One world for all examples: each begins with whatever the one before it left at the other side."""
-    folder = Path(tempfile.mkdtemp())
-    with pytest.MonkeyPatch.context() as environment:
-        environment.delenv("ACTIVATIONS_VAR", raising=False)
-        environment.delenv("DBT_TARGET_PATH", raising=False)
-        yield World(folder, guard={"floor_rows": 10_000, "min_audience_rows": 0})
-    shutil.rmtree(folder)
+    return make_world(guard={"floor_rows": 10_000, "min_audience_rows": 0})
 
 
 def expected(rows: list[dict[str, Any]]) -> set[str]:

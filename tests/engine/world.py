@@ -1,27 +1,42 @@
-"""A whole small world for the engine: a project on disk, a DuckDB warehouse, a manifest, and another side with a
-memory and faults that answers in this process. Nothing of the engine itself is replaced but the socket and the clock.
-"""
+"""A whole small world for the engine: a project on disk, a warehouse, a manifest, and another side with a memory and faults that answers in this process. Nothing of the engine itself is replaced but the socket and the clock."""
 
 from __future__ import annotations
 
 import json
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import yaml
 
 from activations.config import Sync
 from activations.delivery.transport import NoAnswer, NotSent
 from activations.model import Request, Response
 from activations.runner import Engine, load_project
+from tests.warehouses.stores import NewStore, Table, duckdb_store
 
 Answer = Callable[["OtherSide", Request], Response]
 
 AUDIENCE_TYPES = {"person_id": "varchar", "email": "varchar", "score": "integer", "event_id": "varchar"}
+ELIGIBILITY_TYPES = {
+    "person_id": "varchar",
+    "channel": "varchar",
+    "purpose": "varchar",
+    "is_eligible": "boolean",
+    "is_deferred": "boolean",
+    "first_blocker": "varchar",
+    "blockers": "varchar",
+    "consent_event_id": "varchar",
+    "evaluated_at": "timestamp",
+}
+HOLDOUT_TYPES = {
+    "holdout": "varchar",
+    "person_id": "varchar",
+    "is_held_out": "boolean",
+    "assigned_at": "timestamp",
+}
 
 
 class FakeClock:
@@ -124,8 +139,11 @@ def refuse_batch_with(is_bad: Callable[[Mapping[str, Any]], bool]) -> Answer:
 class World:
     """Build it in a temporary folder, change the audience, run the sync, look at the other side."""
 
-    def __init__(self, root: Path, *, mode: str = "mirror", **sync: Any) -> None:
+    def __init__(
+        self, root: Path, *, mode: str = "mirror", new_store: NewStore = duckdb_store, **sync: Any
+    ) -> None:
         self.root, self.clock, self.other = root, FakeClock(), OtherSide()
+        self.store = new_store(root / "var")
         self.sync_file = root / "activations/syncs/people.yml"
         self.audience_key = ["person_id", "event_id"] if mode == "append" else ["person_id"]
         self._write_files(mode, sync)
@@ -168,52 +186,15 @@ class World:
 
     def build(self) -> World:
         """What dbt would do: audience, eligibility and holdouts as tables."""
-        with duckdb.connect(str(self.root / "var/warehouse.duckdb")) as db:
-            for schema in ("audiences", "eligibility"):
-                db.execute(f"create schema if not exists {schema}")
-            columns = ", ".join(f"{name} {kind}" for name, kind in AUDIENCE_TYPES.items())
-            db.execute(f"create or replace table audiences.aud_people ({columns})")
-            _insert(db, "audiences.aud_people", [[row[name] for name in AUDIENCE_TYPES] for row in self.rows])
-            db.execute(
-                "create or replace table eligibility.fct_eligibility (person_id varchar, channel varchar, purpose varchar, is_eligible boolean, "
-                "is_deferred boolean, first_blocker varchar, blockers varchar, consent_event_id varchar, evaluated_at timestamp)"
-            )
-            rules = [
-                [
-                    p,
-                    "email",
-                    "marketing",
-                    reason in (None, "deferred"),
-                    reason == "deferred",
-                    None if reason == "deferred" else reason,
-                    reason or "",
-                    None,
-                    self.clock.moment,
-                ]
-                for p, reason in self.eligible.items()
-            ]
-            rules.append(
-                [
-                    "somebody",
-                    "email",
-                    "marketing",
-                    False,
-                    False,
-                    "consent",
-                    "consent",
-                    None,
-                    self.clock.moment,
-                ]
-            )
-            _insert(db, "eligibility.fct_eligibility", rules)
-            db.execute(
-                "create or replace table eligibility.dim_holdouts (holdout varchar, person_id varchar, is_held_out boolean, assigned_at timestamp)"
-            )
-            _insert(
-                db,
-                "eligibility.dim_holdouts",
-                [["control", p, p in self.held_out, self.clock.moment] for p in [*self.eligible, "somebody"]],
-            )
+        now = self.clock.moment
+        audience = [[row[name] for name in AUDIENCE_TYPES] for row in self.rows]
+        rules = [_rule(p, reason, now) for p, reason in [*self.eligible.items(), ("somebody", "consent")]]
+        holdouts = [["control", p, p in self.held_out, now] for p in [*self.eligible, "somebody"]]
+        self.store.replace(
+            Table("audiences", "aud_people", AUDIENCE_TYPES, audience),
+            Table("eligibility", "fct_eligibility", ELIGIBILITY_TYPES, rules),
+            Table("eligibility", "dim_holdouts", HOLDOUT_TYPES, holdouts),
+        )
         return self
 
     def engine(self) -> Engine:
@@ -225,8 +206,7 @@ class World:
         return self.engine().sync("people")
 
     def query(self, sql: str) -> list[tuple[Any, ...]]:
-        with duckdb.connect(str(self.root / "var/warehouse.duckdb"), read_only=True) as db:
-            return db.execute(sql).fetchall()
+        return self.store.query(sql)
 
     def configure(self, **keys: Any) -> None:
         document = yaml.safe_load(self.sync_file.read_text()) | keys
@@ -240,12 +220,13 @@ class World:
     def _write_files(self, mode: str, sync: Mapping[str, Any]) -> None:
         home = self.root / "activations"
         (home / "syncs").mkdir(parents=True)
-        (home / "project.yml").write_text("warehouse: {wait_seconds: 1}\n")
+        (home / "project.yml").write_text(yaml.safe_dump({"warehouse": dict(self.store.settings)}))
         account = {
             "kind": "webhook",
             "environment": "sandbox",
             "url": "https://hooks.example.com/x",
             "signing_secret": "env:NOT_SET",
+            "concurrency": 1,
         }
         (home / "destinations.yml").write_text(yaml.safe_dump({"destinations": {"hook": account}}))
         document = {
@@ -288,6 +269,12 @@ class World:
         (target / "manifest.json").write_text(json.dumps({"nodes": nodes}))
 
 
+def _rule(person: str, reason: str | None, now: datetime) -> list[Any]:
+    deferred = reason == "deferred"
+    blocker = None if deferred else reason
+    return [person, "email", "marketing", blocker is None, deferred, blocker, reason or "", None, now]
+
+
 def _node(
     name: str,
     schema: str,
@@ -306,8 +293,3 @@ def _node(
         "config": config or {},
         "description": "",
     }
-
-
-def _insert(db: duckdb.DuckDBPyConnection, table: str, rows: Sequence[Sequence[Any]]) -> None:
-    if rows:
-        db.executemany(f"insert into {table} values ({', '.join('?' for _ in rows[0])})", rows)

@@ -37,11 +37,13 @@ class Loading:
 
 @pytest.fixture(scope="session")
 def loading() -> Loading:
+    from dagster_project.definitions import build
+
     before = "great_expectations" in sys.modules
+    opened: list[object] = []
     with pytest.MonkeyPatch.context() as patched:
-        opened: list[object] = []
         patched.setattr(duckdb, "connect", lambda *args, **_: opened.append(args))
-        from dagster_project.definitions import defs
+        defs = build()
     imported = "great_expectations" in sys.modules and not before
     return Loading(defs=defs, opened_warehouse=bool(opened), imported_great_expectations=imported)
 
@@ -52,7 +54,7 @@ def defs(loading: Loading) -> dg.Definitions:
 
 
 @pytest.fixture(scope="session")
-def graph(defs: dg.Definitions):  # type: ignore[no-untyped-def]
+def graph(defs: dg.Definitions):
     return defs.resolve_asset_graph()
 
 

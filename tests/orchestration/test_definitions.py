@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
+from pathlib import Path
 
 import dagster as dg
 import pytest
 import yaml
+from dagster_dbt import DbtCliResource, DbtProject
 
 from activations.config import Project
+from dagster_project.defs.dbt import InstalledDbt, is_stale
 from dagster_project.defs.sources import LEDGER
 from dagster_project.defs.syncs import audience_key, sync_key
 from dagster_project.local import SETTINGS
@@ -20,17 +24,17 @@ GATES = {dg.AssetKey(["eligibility", "fct_eligibility"]), dg.AssetKey(["eligibil
 
 
 @pytest.fixture(scope="module")
-def models(project: Project) -> dict[str, dict]:  # type: ignore[type-arg]
+def models(project: Project) -> dict[str, dict]:
     nodes = json.loads(project.manifest_path.read_text())["nodes"].values()
     return {node["name"]: node for node in nodes if node["resource_type"] == "model"}
 
 
-def test_every_raw_table_is_an_asset(graph) -> None:  # type: ignore[no-untyped-def]
+def test_every_raw_table_is_an_asset(graph) -> None:
     expected = {dg.AssetKey(["raw", name]) for name in RAW_TABLES}
     assert {key for key in graph.materializable_asset_keys if key.path[0] == "raw"} == expected
 
 
-def test_every_dbt_model_is_an_asset_of_its_layer(graph, models) -> None:  # type: ignore[no-untyped-def]
+def test_every_dbt_model_is_an_asset_of_its_layer(graph, models) -> None:
     names = {key.path[-1] for key in graph.materializable_asset_keys}
     assert set(models) <= names
     for key in graph.materializable_asset_keys:
@@ -38,7 +42,20 @@ def test_every_dbt_model_is_an_asset_of_its_layer(graph, models) -> None:  # typ
             assert key.path[0] == models[key.path[-1]]["schema"] == graph.get(key).group_name
 
 
-def test_every_sync_is_an_asset_behind_its_audience(graph, project: Project) -> None:  # type: ignore[no-untyped-def]
+def test_every_dbt_test_of_a_model_is_an_asset_check(graph, project: Project) -> None:
+    """A test that is a file and reads several models names the one it belongs to: `meta.dagster.ref`."""
+    nodes = json.loads(project.manifest_path.read_text())["nodes"].values()
+    tests = {
+        node["name"]
+        for node in nodes
+        if node["resource_type"] == "test"
+        and any(parent.startswith("model.") for parent in node["depends_on"]["nodes"])
+    }
+    assert tests
+    assert tests <= {key.name for key in graph.asset_check_keys}
+
+
+def test_every_sync_is_an_asset_behind_its_audience(graph, project: Project) -> None:
     syncs = {key for key in graph.materializable_asset_keys if key.path[0] == "syncs"}
     assert syncs == {sync_key(name) for name in project.syncs}
     for name, sync in project.syncs.items():
@@ -49,7 +66,7 @@ def test_every_sync_is_an_asset_behind_its_audience(graph, project: Project) -> 
         assert node.tags["purpose"] == sync.purpose
 
 
-def test_lineage_reaches_from_raw_tables_to_every_sync(graph, project: Project) -> None:  # type: ignore[no-untyped-def]
+def test_lineage_reaches_from_raw_tables_to_every_sync(graph, project: Project) -> None:
     """No asset in between is external: a key that does not match would cut the line right there."""
     assert not graph.external_asset_keys
     for name in project.syncs:
@@ -59,7 +76,7 @@ def test_lineage_reaches_from_raw_tables_to_every_sync(graph, project: Project) 
         assert LEDGER in ancestors
 
 
-def test_monitoring_comes_after_every_sync(graph, project: Project) -> None:  # type: ignore[no-untyped-def]
+def test_monitoring_comes_after_every_sync(graph, project: Project) -> None:
     keys = [key for key in graph.materializable_asset_keys if key.path[0] == "monitoring"]
     assert keys
     for key in keys:
@@ -72,14 +89,14 @@ def test_everything_that_opens_the_warehouse_takes_its_turn(defs: dg.Definitions
         assert node.pools == {DUCKDB}, f"{node.name} is outside the pool"
 
 
-def test_every_sync_of_the_pipeline_waits_for_the_expectations(graph, project: Project) -> None:  # type: ignore[no-untyped-def]
+def test_every_sync_of_the_pipeline_waits_for_the_expectations(graph, project: Project) -> None:
     for sync in project.syncs.values():
         check = dg.AssetCheckKey(audience_key(sync), "expectations")
         assert graph.get(check).blocking
     assert graph.get(dg.AssetCheckKey(dg.AssetKey(["profiles", "dim_profiles"]), "expectations")).blocking
 
 
-def test_every_asset_says_what_it_is(graph) -> None:  # type: ignore[no-untyped-def]
+def test_every_asset_says_what_it_is(graph) -> None:
     silent = [
         key.to_user_string() for key in graph.materializable_asset_keys if not graph.get(key).description
     ]
@@ -93,7 +110,7 @@ def test_instance_settings_keep_one_writer_and_call_nobody() -> None:
     assert settings["nux"] == {"enabled": False}
 
 
-def test_dagster_accepts_the_instance_settings(tmp_path) -> None:  # type: ignore[no-untyped-def]
+def test_dagster_accepts_the_instance_settings(tmp_path: Path) -> None:
     (tmp_path / "dagster.yaml").write_text(SETTINGS.read_text())
     with dg.DagsterInstance.from_config(str(tmp_path)) as instance:
         pools = instance.get_concurrency_config().pool_config
@@ -109,3 +126,25 @@ def test_workspace_names_the_code_location() -> None:
 def test_loading_opens_no_warehouse_and_pays_for_no_validation(loading: Loading) -> None:
     assert not loading.opened_warehouse
     assert not loading.imported_great_expectations
+
+
+def test_dbt_is_not_asked_for_its_version_over_the_network(defs: dg.Definitions) -> None:
+    """Both names belong to dagster-dbt: should it rename them, our shortcuts would be dead code."""
+    for name in ("_cli_version", "_initialize_dbt_core_adapter"):
+        assert name in vars(DbtCliResource)
+        assert name in vars(InstalledDbt)
+    assert isinstance(defs.resources["dbt"], InstalledDbt)
+
+
+def test_dbt_parses_again_only_after_a_change(tmp_path: Path) -> None:
+    (tmp_path / "models" / "staging").mkdir(parents=True)
+    (tmp_path / "dbt_project.yml").write_text("name: p")
+    model = tmp_path / "models" / "staging" / "stg_x.sql"
+    model.write_text("select 1")
+    project = DbtProject(tmp_path)
+    assert is_stale(project), "there is no manifest yet"
+    project.manifest_path.parent.mkdir()
+    project.manifest_path.touch()
+    assert not is_stale(project)
+    os.utime(project.manifest_path, (0, 0))
+    assert is_stale(project)

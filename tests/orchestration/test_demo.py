@@ -22,7 +22,7 @@ from tests.orchestration.engine import a_run
 
 
 @dg.asset(key=["raw", "people"])
-def people() -> dg.MaterializeResult:  # type: ignore[type-arg]
+def people() -> dg.MaterializeResult:
     return dg.MaterializeResult(metadata={"dagster/row_count": 1200})
 
 
@@ -46,7 +46,7 @@ def sound() -> dg.AssetCheckResult:
 
 
 def watch(instance: dg.DagsterInstance, *assets: object) -> tuple[RunView, str]:
-    result = dg.materialize([*assets], instance=instance, raise_on_error=False)  # type: ignore[list-item]
+    result = dg.materialize([*assets], instance=instance, raise_on_error=False)
     shown = io.StringIO()
     looks = follow(instance, result.run_id, is_running=lambda: False, wait=lambda: None)
     return show(Console(file=shown, width=80), looks), shown.getvalue()
@@ -71,6 +71,17 @@ def test_a_failed_run_names_each_problem_in_its_own_words(instance: dg.DagsterIn
         "syncs__held: held is HELD: removes 90 % of what is there",
     ]
     assert not view.layers["syncs"].is_done
+
+
+def test_of_a_failed_dbt_only_its_own_errors_are_told(instance: dg.DagsterInstance) -> None:
+    story = "The dbt CLI process with command\n\n`dbt build`\n\nErrors parsed from dbt logs:\n\n\x1b[31mmodel x\x1b[0m fails\n"
+
+    @dg.asset(key=["staging", "x"])
+    def x() -> None:
+        raise dg.Failure(story)
+
+    view, _ = watch(instance, x)
+    assert view.problems == ["staging__x: model x fails"]
 
 
 def test_the_report_shows_every_sync_and_what_comes_next(a_sync: Sync) -> None:

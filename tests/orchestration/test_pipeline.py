@@ -12,7 +12,6 @@ import pytest
 
 from activations.runner import load_project
 from dagster_project import local
-from dagster_project.definitions import build
 from dagster_project.defs.checks import evaluate
 from dagster_project.defs.suites import audience_suites, profiles_suite
 from dagster_project.defs.syncs import sync_key
@@ -20,11 +19,13 @@ from dagster_project.resources import ROOT
 
 
 @pytest.fixture
-def definitions(project_of, monkeypatch: pytest.MonkeyPatch) -> Iterator[dg.Definitions]:  # type: ignore[no-untyped-def]
+def definitions(project_of, monkeypatch: pytest.MonkeyPatch) -> Iterator[dg.Definitions]:
     """The code location over a copy of the built state folder, with a sandbox that answers."""
     var = project_of().var
     monkeypatch.setenv("ACTIVATIONS_VAR", str(var))
     monkeypatch.setenv("DBT_TARGET_PATH", str(var / "target"))
+    from dagster_project.definitions import build  # loads everything: only the worker that needs it pays
+
     with local.sandbox(load_project(ROOT)) as sandbox:
         monkeypatch.setenv("ACTIVATIONS_SANDBOX_URL", sandbox.url)
         yield build()

@@ -46,7 +46,7 @@ class Ticking:
     def __init__(self, file: Path) -> None:
         self.sensor, self.warehouse, self.cursor = raw_data_sensor(TABLES), Warehouse(path=str(file)), None
 
-    def __call__(self):  # type: ignore[no-untyped-def]
+    def __call__(self):
         context = dg.build_sensor_context(cursor=self.cursor, resources={"warehouse": self.warehouse})
         data = self.sensor.evaluate_tick(context)
         self.cursor = data.cursor or self.cursor
@@ -127,7 +127,7 @@ def test_data_that_return_to_an_earlier_state_are_a_change_again(path: Path) -> 
 
 
 @contextmanager
-def held_by_another_process(file: Path):  # type: ignore[no-untyped-def]
+def held_by_another_process(file: Path):
     program = (
         "import duckdb, sys; c = duckdb.connect(sys.argv[1]); print('held', flush=True); sys.stdin.read()"
     )
@@ -164,7 +164,7 @@ def test_no_warehouse_yet_skips_the_tick(tmp_path: Path) -> None:
     assert not (tmp_path / "none.duckdb").exists()
 
 
-def test_the_sensor_watches_raw_sources_and_not_our_own_ledger(project) -> None:  # type: ignore[no-untyped-def]
+def test_the_sensor_watches_raw_sources_and_not_our_own_ledger(project) -> None:
     import json
 
     tables = source_tables(json.loads(project.manifest_path.read_text()))
@@ -182,12 +182,12 @@ def secretive() -> None:
 
 
 @dg.asset(check_specs=[dg.AssetCheckSpec("few_rejected", asset="delivered")])
-def delivered():  # type: ignore[no-untyped-def]
+def delivered():
     yield dg.MaterializeResult()
     yield dg.AssetCheckResult(passed=False, check_name="few_rejected", severity=dg.AssetCheckSeverity.WARN)
 
 
-def run_context(asset: dg.AssetsDefinition, instance: dg.DagsterInstance):  # type: ignore[no-untyped-def]
+def run_context(asset: dg.AssetsDefinition, instance: dg.DagsterInstance):
     result = dg.materialize([asset], instance=instance, raise_on_error=False)
     wanted = dg.DagsterEventType.RUN_SUCCESS if result.success else dg.DagsterEventType.RUN_FAILURE
     (event,) = [event for event in result.all_events if event.event_type is wanted]
@@ -222,19 +222,19 @@ def posted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     server.server_close()
 
 
-def test_a_failed_run_is_told_without_the_text_of_its_error(instance, posted) -> None:  # type: ignore[no-untyped-def]
+def test_a_failed_run_is_told_without_the_text_of_its_error(instance, posted) -> None:
     alert_on_failure(run_context(secretive, instance))
     (text,) = posted
     assert "FAILED" in text and "secretive" in text
     assert "example.com" not in text
 
 
-def test_a_warning_names_the_check(instance, posted) -> None:  # type: ignore[no-untyped-def]
+def test_a_warning_names_the_check(instance, posted) -> None:
     alert_on_warnings(run_context(delivered, instance))
     (text,) = posted
     assert "delivered:few_rejected" in text
 
 
-def test_an_unreachable_webhook_fails_no_tick(instance, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
+def test_an_unreachable_webhook_fails_no_tick(instance, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(WEBHOOK, "http://127.0.0.1:9")
     alert_on_failure(run_context(secretive, instance))

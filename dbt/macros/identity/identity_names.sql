@@ -15,24 +15,43 @@
 {%- endmacro %}
 
 
-{#- Edits (insert, delete, replace, swap of neighbours) that turn one text into the other. -#}
-{% macro identity_edit_distance(left, right) -%}
-    {{ return(adapter.dispatch('identity_edit_distance')(left, right)) }}
+{#- Whether one edit (insert, delete, replace, swap of neighbours) turns one text into the other. -#}
+{% macro identity_is_one_edit(left, right) -%}
+    {{ return(adapter.dispatch('identity_is_one_edit')(left, right)) }}
 {%- endmacro %}
 
-{#- Postgres: needs the extension fuzzystrmatch, and counts a swap as two edits. -#}
-{% macro default__identity_edit_distance(left, right) -%}
-    levenshtein({{ left }}, {{ right }})
+{#- Without swaps: what most warehouses have. -#}
+{% macro default__identity_is_one_edit(left, right) -%}
+    levenshtein({{ left }}, {{ right }}) = 1
 {%- endmacro %}
 
-{% macro duckdb__identity_edit_distance(left, right) -%}
-    damerau_levenshtein({{ left }}, {{ right }})
+{% macro duckdb__identity_is_one_edit(left, right) -%}
+    damerau_levenshtein({{ left }}, {{ right }}) = 1
+{%- endmacro %}
+
+{#- Written out: levenshtein() is an extension that may be missing, and counts a swap as two edits. -#}
+{% macro postgres__identity_is_one_edit(left, right) -%}
+    {{ left }} <> {{ right }} and exists (
+        select 1
+        from generate_series(1, greatest(length({{ left }}), length({{ right }}))) as edits (at_)
+        where left({{ left }}, at_ - 1) = left({{ right }}, at_ - 1)
+            and (
+                substr({{ left }}, at_ + 1) = substr({{ right }}, at_ + 1)
+                or substr({{ left }}, at_ + 1) = substr({{ right }}, at_)
+                or substr({{ left }}, at_) = substr({{ right }}, at_ + 1)
+                or (
+                    substr({{ left }}, at_, 1) = substr({{ right }}, at_ + 1, 1)
+                    and substr({{ left }}, at_ + 1, 1) = substr({{ right }}, at_, 1)
+                    and substr({{ left }}, at_ + 2) = substr({{ right }}, at_ + 2)
+                )
+            )
+    )
 {%- endmacro %}
 
 
 {#- One slip of the pen apart. Short names are left out: of three letters one is a third of the name. -#}
 {% macro identity_is_near(left, right) -%}
-    (least(length({{ left }}), length({{ right }})) >= 4 and {{ identity_edit_distance(left, right) }} = 1)
+    (least(length({{ left }}), length({{ right }})) >= 4 and {{ identity_is_one_edit(left, right) }})
 {%- endmacro %}
 
 

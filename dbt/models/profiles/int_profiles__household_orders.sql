@@ -58,8 +58,11 @@ final as (
         days_since_first_order,
         cast(order_count as integer) as order_count,
         cast(revenue as decimal(12, 2)) as revenue,
-        cast(round(revenue / order_count, 2) as decimal(12, 2)) as average_basket,
-        case when order_count > 1 then cast(active_days as decimal(12, 2)) / (order_count - 1) end as usual_gap_days,
+        -- round(revenue / order_count, 2), exactly: where a quotient is a double, half a cent goes either way.
+        cast(floor((200 * revenue + order_count) / (2 * order_count)) / 100 as decimal(12, 2)) as average_basket,
+        case
+            when order_count > 1 then cast(cast(active_days as decimal(12, 2)) / (order_count - 1) as decimal(12, 4))
+        end as usual_gap_days,
         {%- for measure in ['recency', 'frequency', 'monetary'] %}
         cast(1 + floor({{ measure }}_rank * 5.0 / household_count) as integer) as {{ measure }}_quintile
         {{- ',' if not loop.last }}

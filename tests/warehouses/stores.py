@@ -1,0 +1,128 @@
+"""Where a test's warehouse lies: what a project has to say about it, and a way in beside the engine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import duckdb
+import psycopg
+
+from tests.warehouses.server import Server
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    schema: str
+    name: str
+    columns: Mapping[str, str]
+    """Name → type."""
+    rows: Sequence[Sequence[Any]]
+
+    @property
+    def statements(self) -> list[str]:
+        types = ", ".join(f"{column} {kind}" for column, kind in self.columns.items())
+        return [
+            f"create schema if not exists {self.schema}",
+            f"drop table if exists {self.schema}.{self.name}",
+            f"create table {self.schema}.{self.name} ({types})",
+        ]
+
+    def insert(self, mark: str) -> str:
+        return f"insert into {self.schema}.{self.name} values ({', '.join(mark for _ in self.columns)})"
+
+
+class Store(Protocol):
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """`warehouse:` of project.yml."""
+
+    def execute(self, *statements: str) -> None: ...
+
+    def replace(self, *tables: Table) -> None: ...
+
+    def query(self, sql: str) -> list[tuple[Any, ...]]: ...
+
+
+NewStore = Callable[[Path], Store]
+"""A store for the project whose state lies in that folder; it goes with the test."""
+
+
+@dataclass(frozen=True)
+class DuckDBStore:
+    path: Path
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        return {"type": "duckdb", "wait_seconds": 1}
+
+    def execute(self, *statements: str) -> None:
+        with self._open() as db:
+            for statement in statements:
+                db.execute(statement)
+
+    def replace(self, *tables: Table) -> None:
+        with self._open() as db:
+            for table in tables:
+                db.execute(";".join(table.statements))
+                if table.rows:
+                    db.executemany(table.insert("?"), table.rows)
+
+    def query(self, sql: str) -> list[tuple[Any, ...]]:
+        with duckdb.connect(str(self.path), read_only=True) as db:
+            return db.execute(sql).fetchall()
+
+    def _open(self) -> duckdb.DuckDBPyConnection:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        return duckdb.connect(str(self.path))
+
+
+@dataclass(frozen=True)
+class PostgresStore:
+    """The connection string stands in a file of the state folder, as a project would refer to it."""
+
+    dsn: str
+    file: Path
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        return {"type": "postgres", "dsn": f"file:{self.file}", "wait_seconds": 1}
+
+    def execute(self, *statements: str) -> None:
+        with self._open() as db:
+            for statement in statements:
+                db.execute(statement.encode())
+
+    def replace(self, *tables: Table) -> None:
+        with self._open() as db, db.cursor() as cursor:
+            for table in tables:
+                cursor.execute(";".join(table.statements).encode())
+                cursor.executemany(table.insert("%s").encode(), table.rows)
+
+    def query(self, sql: str) -> list[tuple[Any, ...]]:
+        with self._open() as db:
+            return db.execute(sql.encode()).fetchall()
+
+    def _open(self) -> psycopg.Connection[tuple[Any, ...]]:
+        return psycopg.connect(self.dsn)
+
+
+def duckdb_store(var: Path) -> DuckDBStore:
+    return DuckDBStore(var / "warehouse.duckdb")
+
+
+@contextmanager
+def postgres_stores(server: Server) -> Iterator[NewStore]:
+    """Every store has a database of its own."""
+    with ExitStack() as stack:
+
+        def new(var: Path) -> PostgresStore:
+            dsn = server.dsn(stack.enter_context(server.database()))
+            var.mkdir(parents=True, exist_ok=True)
+            (var / "dsn").write_text(dsn)
+            return PostgresStore(dsn, var / "dsn")
+
+        yield new

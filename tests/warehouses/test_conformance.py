@@ -1,0 +1,162 @@
+"""What the engine relies on in any warehouse, said once and run on each."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from datetime import date, datetime
+from decimal import Decimal
+from pathlib import Path
+
+import polars as pl
+import pyarrow as pa
+import pytest
+import sqlglot.expressions as exp
+from sqlglot import select
+
+from activations import ledger
+from activations.digests import Digester
+from activations.errors import RelationMissing
+from activations.manifest import Relation
+from activations.warehouses import DuckDBWarehouse, Session, Warehouse
+from activations.warehouses.postgres import PostgresWarehouse
+from tests.warehouses.stores import NewStore, PostgresStore, Store
+
+TEXTS = [
+    "",
+    " ",
+    "plain",
+    "quote \" and ' and ,",
+    "line\nbreak\r\n",
+    "\\.",
+    "\\N",
+    "é",
+    "𝒳",
+    "\u202eb",
+    "tab\t",
+]
+
+
+@pytest.fixture
+def store(new_store: NewStore, tmp_path: Path) -> Store:
+    return new_store(tmp_path)
+
+
+@pytest.fixture
+def warehouse(store: Store, tmp_path: Path) -> Warehouse:
+    if isinstance(store, PostgresStore):
+        return PostgresWarehouse(store.dsn, wait_seconds=1)
+    return DuckDBWarehouse(tmp_path / "warehouse.duckdb", wait_seconds=1)
+
+
+@pytest.fixture
+def session(warehouse: Warehouse) -> Iterator[Session]:
+    with warehouse.write() as opened:
+        yield opened
+
+
+def values(session: Session, expression: exp.Expr) -> list[object]:
+    return [row[0] for row in session.rows(select(expression).from_("given").order_by("position"))]
+
+
+def give_texts(session: Session) -> None:
+    session.load("given", pa.table({"position": range(len(TEXTS)), "text": TEXTS}))
+
+
+def test_digests_are_those_of_python(session: Session, warehouse: Warehouse) -> None:
+    give_texts(session)
+    text, digester = exp.column("text"), Digester.for_use(b"key", "test")
+    assert values(session, warehouse.sha256(text)) == [hashlib.sha256(t.encode()).hexdigest() for t in TEXTS]
+    assert values(session, warehouse.md5(text)) == [hashlib.md5(t.encode()).hexdigest() for t in TEXTS]
+    assert values(session, digester.sql(text, warehouse.sha256)) == [digester(t) for t in TEXTS]
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        pa.array([*TEXTS, None], pa.string()),
+        pa.array([*TEXTS, None], pa.large_string()),
+        pa.array([*TEXTS, None], pa.string_view()),
+        pa.array([b"", b"\x00\xff", None], pa.binary()),
+        pa.array([True, False, None]),
+        pa.array([-(2**63), 2**63 - 1, None], pa.int64()),
+        pa.array([Decimal("-0.01"), Decimal("12345678.90"), None], pa.decimal128(12, 2)),
+        pa.array([datetime(1970, 1, 1), datetime(2026, 1, 5, 12, 0, 0, 123456), None], pa.timestamp("us")),
+        pa.array([date(1900, 2, 28), date(2026, 12, 31), None], pa.date32()),
+        pa.array([None, None], pa.null()),
+        pa.array([], pa.string()),
+    ],
+    ids=lambda column: f"{column.type}-{len(column)}",
+)
+def test_what_is_loaded_is_what_is_read(session: Session, column: pa.Array) -> None:
+    session.load("given", pa.table({"position": range(len(column)), "value": column}))
+    assert values(session, exp.column("value")) == column.to_pylist()
+
+
+def test_polars_frames_load_and_a_second_load_replaces_the_first(session: Session) -> None:
+    session.load("given", pa.table({"position": [1], "value": ["old"]}))
+    session.load("given", pl.DataFrame({"position": [1, 2], "value": ["new", None]}).to_arrow())
+    assert values(session, exp.column("value")) == ["new", None]
+
+
+def test_a_stream_keeps_order_types_and_bounds(session: Session) -> None:
+    session.load("given", pa.table({"n": range(2500)}))
+    columns = [
+        "n",
+        "cast(n as decimal(12, 2)) as amount",
+        "cast('2026-01-05 12:00:00' as timestamp) as at",
+        "n > 3 as is_large",
+    ]
+    reader = session.stream(select(*columns).from_("given").order_by("n desc"), 1000)
+    batches = list(reader)
+    assert max(batch.num_rows for batch in batches) <= 2048, "DuckDB rounds up to its vectors"
+    table = pa.Table.from_batches(batches)
+    assert table.column("n").to_pylist() == list(range(2499, -1, -1))
+    assert table.schema.field("amount").type == pa.decimal128(12, 2)
+    assert table.schema.field("at").type == pa.timestamp("us")
+    assert table.schema.field("is_large").type == pa.bool_()
+
+
+def test_a_transaction_is_all_or_nothing(session: Session) -> None:
+    session.run("create table kept (n integer)")
+
+    def write_and_stop() -> None:
+        with session.transaction():
+            session.run("insert into kept values (?)", [1])
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_and_stop()
+    with session.transaction():
+        session.run("insert into kept values (?)", [2])
+    assert session.rows("select n from kept") == [(2,)]
+
+
+def test_parameters_are_values_whatever_they_hold(session: Session) -> None:
+    session.run("create table kept (a varchar, b varchar)")
+    session.run("insert into kept values (?, ?)", ["100 % '; drop table kept; --", None])
+    assert session.rows("select a, b from kept where a like '100 %' and a <> ?", ["x"]) == [
+        ("100 % '; drop table kept; --", None)
+    ]
+
+
+def test_columns_of_what_is_there_and_of_what_is_not(session: Session) -> None:
+    session.run("create schema audiences")
+    session.run('create table audiences.aud_x (person_id varchar, "revenue" decimal(12, 2))')
+    session.run("create view audiences.aud_y as select person_id from audiences.aud_x")
+    assert list(session.columns(Relation(schema="audiences", name="aud_x"))) == ["person_id", "revenue"]
+    assert list(session.columns(Relation(schema="audiences", name="aud_y"))) == ["person_id"]
+    assert session.columns(Relation(schema="audiences", name="aud_z")) == {}
+    assert session.columns(Relation(schema="nowhere", name="aud_x")) == {}
+
+
+def test_a_missing_relation_says_what_to_run(warehouse: Warehouse) -> None:
+    with pytest.raises(RelationMissing, match="dbt build"), warehouse.write() as session:
+        session.rows("select * from audiences.aud_nobody")
+
+
+def test_preparing_twice_changes_nothing(warehouse: Warehouse, store: Store) -> None:
+    ledger.prepare(warehouse)
+    store.execute("insert into activation.merge_mark values ('s', 'j', 7)")
+    ledger.prepare(warehouse)
+    assert store.query("select seq from activation.merge_mark") == [(7,)]
