@@ -10,7 +10,7 @@ export VIRTUAL_ENV := $(CURDIR)/.venv
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 # pip and uv may be told about indexes of their own by the machine; the project names none.
 
-.PHONY: help demo dev test test-postgres check format lock clean
+.PHONY: help demo dev bench test test-postgres check format lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 15
@@ -26,6 +26,9 @@ test: .venv/.dev ## Set up, then pass the tests
 
 test-postgres: .venv/.dev ## Pass only what runs on Postgres; make test has it too
 	@$(RUN)pytest -n 2 --dist loadgroup -m postgres tests
+
+bench: .venv/.demo ## Measure the engine against floors and peers (QUICK=1: a tenth)
+	@$(RUN)python -m benchmarks $(if $(QUICK),--quick)
 
 check: .venv/.dev ## Format, lint, types, layers, dbt parse, SQL lint, syncs, exposures
 	@echo "format" && $(RUN)ruff format --check --quiet .
@@ -45,6 +48,7 @@ lock: $(UV) ## Renew the hash-pinned locks
 	@$(UV) pip compile --quiet --universal --generate-hashes --no-emit-index-url --custom-compile-command "make lock" pyproject.toml --extra demo -c requirements.lock -o requirements-demo.lock
 	@$(UV) pip compile --quiet --universal --generate-hashes --no-emit-index-url --custom-compile-command "make lock" pyproject.toml --extra postgres -c requirements.lock -o requirements-postgres.lock
 	@$(UV) pip compile --quiet --universal --generate-hashes --no-emit-index-url --custom-compile-command "make lock" pyproject.toml --extra demo --extra postgres --group dev -c requirements-demo.lock -c requirements-postgres.lock -o requirements-dev.lock
+	@for peer in drt dlt; do $(UV) pip compile --quiet --upgrade --universal --generate-hashes --no-emit-index-url --custom-compile-command "make lock" benchmarks/peers/$$peer.in -o benchmarks/peers/$$peer.lock; done
 
 clean: ## Remove the environment and all state (the warehouse, the journal, the sandbox)
 	rm -rf .venv .tools var dbt/target dbt/logs

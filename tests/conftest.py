@@ -6,7 +6,8 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,9 @@ import duckdb
 import pytest
 from filelock import FileLock
 
+from activations.cli.stand_in import sandbox_places
+from activations.runner import load_project
+from activations.sandbox.server import start_in_background
 from tests.warehouses.server import Server, postgres_server
 from tests.warehouses.stores import NewStore, duckdb_store, postgres_stores
 
@@ -25,6 +29,9 @@ class BuiltProject:
     """A state folder in which the slice is loaded and dbt has built everything, and what to run in it."""
 
     var: Path
+    sandbox_url: str = "http://127.0.0.1:9"
+    """A sandbox of its own, or an address where nobody answers: the usual port may belong to somebody who is trying
+    the project out."""
 
     @property
     def environment(self) -> Mapping[str, str]:
@@ -39,6 +46,7 @@ class BuiltProject:
             **{name: str(value) for name, value in own.items()},
             "PATH": path,
             "COLUMNS": "140",
+            "ACTIVATIONS_SANDBOX_URL": self.sandbox_url,
         }
 
     def run(self, *command: str, stdin: str = "", check: bool = True) -> subprocess.CompletedProcess[str]:
@@ -86,7 +94,7 @@ def _build(var: Path) -> None:
 
 @pytest.fixture(scope="session")
 def built_var(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder, built once for all workers of a test run. Nobody writes into it: see `project`."""
+    """The folder, built once for all workers of a test run. Nobody writes into it: see `built_project`."""
     shared = (
         tmp_path_factory.getbasetemp().parent
         if "PYTEST_XDIST_WORKER" in os.environ
@@ -101,22 +109,27 @@ def built_var(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return var
 
 
+@contextmanager
+def _copy(built: Path, var: Path) -> Iterator[BuiltProject]:
+    """A copy of the built folder, with a sandbox that remembers in it."""
+    shutil.copytree(built, var)
+    with start_in_background(var / "sandbox", places=sandbox_places(load_project(ROOT))) as sandbox:
+        yield BuiltProject(var=var, sandbox_url=sandbox.url)
+
+
 @pytest.fixture
-def project_of(built_var: Path, tmp_path: Path) -> Callable[[], BuiltProject]:
-    """Makes a copy of the built folder that the test may do with what it likes."""
-
-    def copy() -> BuiltProject:
-        return BuiltProject(var=Path(shutil.copytree(built_var, tmp_path / "var")))
-
-    return copy
+def built_project(built_var: Path, tmp_path: Path) -> Iterator[BuiltProject]:
+    """A copy that the test may do with what it likes."""
+    with _copy(built_var, tmp_path / "var") as copied:
+        yield copied
 
 
 @pytest.fixture(scope="module")
-def synced(built_var: Path, tmp_path_factory: pytest.TempPathFactory) -> BuiltProject:
+def synced(built_var: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[BuiltProject]:
     """A copy in which every sync ran once. Tests that share it only read it."""
-    project = BuiltProject(var=Path(shutil.copytree(built_var, tmp_path_factory.mktemp("synced") / "var")))
-    project.activations("sync")
-    return project
+    with _copy(built_var, tmp_path_factory.mktemp("synced") / "var") as project:
+        project.activations("sync")
+        yield project
 
 
 @pytest.fixture(scope="session")

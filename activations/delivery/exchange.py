@@ -83,9 +83,10 @@ class Conversation:
                     self.clock.sleep(step.seconds)
                     step = next(flow)
                 else:
-                    answer = self._answer(step)
+                    asked, answer = step, self._answer(step)
                     step = flow.send(answer)
-                    self.accepted += 1  # only now: the destination may have read a refusal in it
+                    # Only now, since the destination may have read a refusal in it; and looking is not taking.
+                    self.accepted += answer.is_success and asked.method != "GET"
         except StopIteration as finished:
             return list(finished.value)
         finally:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
+import polars as pl
 import pyarrow as pa
 
 from activations.config import Project, Sync
@@ -30,18 +32,17 @@ from activations.warehouses import Session, Warehouse
 
 STREAM_ROWS = 20_000
 
-OPEN_ROWS_SCHEMA = pa.schema(
-    [
-        ("row_key", pa.string()),
-        ("identity", pa.string()),
-        ("state", pa.string()),
-        ("payload_hash", pa.string()),
-        ("destination_key", pa.string()),
-        ("sealed", pa.binary()),
-        ("maybe", pa.bool_()),
-        ("is_due", pa.bool_()),
-    ]
-)
+OPEN_ROW_COLUMNS: Mapping[str, Any] = {
+    "row_key": pl.String,
+    "identity": pl.String,
+    "state": pl.String,
+    "payload_hash": pl.String,
+    "destination_key": pl.String,
+    "sealed": pl.Binary,
+    "maybe": pl.Boolean,
+    "is_due": pl.Boolean,
+}
+"""Columns of `PlanInput.open_rows`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +50,7 @@ class PlanInput:
     """What planning takes from outside the warehouse: the journal's word, and the moment."""
 
     open_rows: pa.Table
-    """Schema OPEN_ROWS_SCHEMA: rows in doubt, settling or rejected."""
+    """Columns OPEN_ROW_COLUMNS: rows in doubt, settling or rejected."""
     suppressions: Sequence[str]
     """Digests of everybody who said no since the warehouse was built, for this channel."""
     ledger_position: str
@@ -182,7 +183,9 @@ def _check_holdout(session: Session, statements: Statements) -> None:
 def compare(session: Session, statements: Statements, given: PlanInput) -> None:
     """Make the temporary relations SCOPE, KNOWN and DIFFERENCE."""
     session.load(OPEN_ROWS, given.open_rows)
-    session.load(SUPPRESSIONS, pa.table({"digest": pa.array(given.suppressions, pa.string())}))
+    session.load(
+        SUPPRESSIONS, pl.DataFrame({"digest": given.suppressions}, schema={"digest": pl.String}).to_arrow()
+    )
     session.keep(SCOPE, statements.scope(has_suppressions=bool(given.suppressions)))
     session.keep(KNOWN, statements.known())
     session.keep(DIFFERENCE, statements.difference())

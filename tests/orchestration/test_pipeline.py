@@ -19,9 +19,9 @@ from dagster_project.resources import ROOT
 
 
 @pytest.fixture
-def definitions(project_of, monkeypatch: pytest.MonkeyPatch) -> Iterator[dg.Definitions]:
+def definitions(built_project, monkeypatch: pytest.MonkeyPatch) -> Iterator[dg.Definitions]:
     """The code location over a copy of the built state folder, with a sandbox that answers."""
-    var = project_of().var
+    var = built_project.var
     monkeypatch.setenv("ACTIVATIONS_VAR", str(var))
     monkeypatch.setenv("DBT_TARGET_PATH", str(var / "target"))
     from dagster_project.definitions import build  # loads everything: only the worker that needs it pays

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -57,11 +56,10 @@ def test_the_other_side_holds_what_was_delivered(synced: BuiltProject) -> None:
         assert re.search(rf"\b{run['delivered']}\b", held), run["sync"]
 
 
-def test_a_second_run_sends_nothing(project_of: Callable[[], BuiltProject]) -> None:
-    project = project_of()
-    project.activations("sync")
-    project.activations("sync")
-    for run in status(project).values():
+def test_a_second_run_sends_nothing(built_project: BuiltProject) -> None:
+    built_project.activations("sync")
+    built_project.activations("sync")
+    for run in status(built_project).values():
         assert (run["added"], run["changed"], run["removed"], run["delivered"], run["requests"]) == (
             0,
             0,
@@ -69,24 +67,25 @@ def test_a_second_run_sends_nothing(project_of: Callable[[], BuiltProject]) -> N
             0,
             0,
         )
-    project.dbt("build", "--quiet", "--exclude", "resource_type:test", "resource_type:unit_test")
-    project.activations("sync")
-    assert all(run["delivered"] == 0 for run in status(project).values()), "a rebuild alone changes nobody"
+    built_project.dbt("build", "--quiet", "--exclude", "resource_type:test", "resource_type:unit_test")
+    built_project.activations("sync")
+    assert all(run["delivered"] == 0 for run in status(built_project).values()), (
+        "a rebuild alone changes nobody"
+    )
 
 
 def test_edited_withdrawn_and_deleted_people_are_changed_removed_and_removed(
-    project_of: Callable[[], BuiltProject],
+    built_project: BuiltProject,
 ) -> None:
-    project = project_of()
-    project.activations("sync", "loyal_customers__klaviyo")
-    edited, withdrawn, deleted = (row[0] for row in project.query(
+    built_project.activations("sync", "loyal_customers__klaviyo")
+    edited, withdrawn, deleted = (row[0] for row in built_project.query(
         """select s.primary_key from activation.sync_snapshot s join profiles.dim_profiles p on p.person_id = s.primary_key
            join (select person_id from identity.identity_map where identifier_type = 'contact' and is_current
                  group by person_id having count(*) = 1) single on single.person_id = s.primary_key
            where s.sync = 'loyal_customers__klaviyo' order by 1 limit 3"""
     ))  # fmt: skip
     contact = "(select identifier from identity.identity_map where identifier_type = 'contact' and is_current and person_id = '{}')"
-    project.execute(
+    built_project.execute(
         f"update raw.crm_contacts set first_name = 'Renamed', updated_at = timestamp '2017-08-31' where source_system || ':' || contact_id = {contact.format(edited)}",
         f"""insert into raw.consent_events by name
             select 'withdrawal-1' as event_id, 'email' as subject_type, email as subject, 'email' as channel, 'marketing' as purpose,
@@ -95,51 +94,48 @@ def test_edited_withdrawn_and_deleted_people_are_changed_removed_and_removed(
             from profiles.dim_profiles where person_id = '{withdrawn}'""",
         f"delete from raw.crm_contacts where source_system || ':' || contact_id = {contact.format(deleted)}",
     )
-    project.dbt("build", "--quiet", "--exclude", "resource_type:test", "resource_type:unit_test")
-    seen = plan(project, "loyal_customers__klaviyo")
+    built_project.dbt("build", "--quiet", "--exclude", "resource_type:test", "resource_type:unit_test")
+    seen = plan(built_project, "loyal_customers__klaviyo")
     assert (seen["added"], seen["changed"], seen["removed"], seen["held_reason"]) == (0, 1, 2, None)
     verdicts = {
-        row["sync"]: row for row in json.loads(project.activations("explain", withdrawn, "--json").stdout)
+        row["sync"]: row
+        for row in json.loads(built_project.activations("explain", withdrawn, "--json").stdout)
     }
     assert verdicts["loyal_customers__klaviyo"]["verdict"] == "ineligible:consent"
     assert verdicts["loyal_customers__klaviyo"]["held_by_destination"]
-    project.activations("sync", "loyal_customers__klaviyo")
-    assert status(project)["loyal_customers__klaviyo"]["delivered"] == 3
-    assert plan(project, "loyal_customers__klaviyo")["removed"] == 0
+    built_project.activations("sync", "loyal_customers__klaviyo")
+    assert status(built_project)["loyal_customers__klaviyo"]["delivered"] == 3
+    assert plan(built_project, "loyal_customers__klaviyo")["removed"] == 0
 
 
-def test_a_suppression_reaches_the_destination_without_a_build(
-    project_of: Callable[[], BuiltProject],
-) -> None:
-    project = project_of()
-    project.activations("sync", "win_back__meta")
-    [(person, email)] = project.query(
+def test_a_suppression_reaches_the_destination_without_a_build(built_project: BuiltProject) -> None:
+    built_project.activations("sync", "win_back__meta")
+    [(person, email)] = built_project.query(
         """select p.person_id, p.email from activation.sync_snapshot s join profiles.dim_profiles p on p.person_id = s.primary_key
            where s.sync = 'win_back__meta' and p.email is not null order by 1 limit 1"""
     )
-    project.activations("suppress", "--reason", "objection", stdin=f"{email}\n")
-    assert plan(project, "win_back__meta")["removed"] == 1
-    out = project.activations("explain", "--identifier", "--json", stdin=f"{email}\n").stdout
+    built_project.activations("suppress", "--reason", "objection", stdin=f"{email}\n")
+    assert plan(built_project, "win_back__meta")["removed"] == 1
+    out = built_project.activations("explain", "--identifier", "--json", stdin=f"{email}\n").stdout
     assert {row["person"] for row in json.loads(out)} == {person}
     assert {row["verdict"] for row in json.loads(out) if row["sync"] == "win_back__meta"} == {
         "ineligible:suppressed"
     }
 
 
-def test_nobody_can_be_read_in_what_is_kept_or_shown(project_of: Callable[[], BuiltProject]) -> None:
+def test_nobody_can_be_read_in_what_is_kept_or_shown(built_project: BuiltProject) -> None:
     """Every e-mail, phone and last name of the demo, searched in ledger, journal, logs and output."""
-    project = project_of()
     shown = (
-        project.activations("sync").stdout
-        + project.activations("plan").stdout
-        + project.activations("status", "--json").stdout
+        built_project.activations("sync").stdout
+        + built_project.activations("plan").stdout
+        + built_project.activations("status", "--json").stdout
     )
-    people = project.query("select email, phone, last_name from profiles.dim_profiles")
+    people = built_project.query("select email, phone, last_name from profiles.dim_profiles")
     secrets = {value for row in people for value in row if value and len(value) > 6}
     assert len(secrets) > 200
     for table in ("sync_runs", "sync_changelog", "sync_snapshot", "rejected_records"):
-        shown += repr(project.query(f"select * from activation.{table}"))
-    kept = b"".join(path.read_bytes() for path in project.var.glob("journal.sqlite3*"))
+        shown += repr(built_project.query(f"select * from activation.{table}"))
+    kept = b"".join(path.read_bytes() for path in built_project.var.glob("journal.sqlite3*"))
     found = [s for s in secrets if s in shown or s.encode() in kept]
     assert not found, f"{len(found)} values were found"
 
