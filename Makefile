@@ -22,10 +22,10 @@ dev: .venv/.demo ## Start Dagster's UI and the sandbox on loopback
 	@$(RUN)python -m dagster_project.dev
 
 test: .venv/.dev ## Set up, then pass the tests
-	@$(RUN)pytest -n 2 --dist loadgroup tests
+	@$(RUN)pytest -n 2 --dist loadfile tests
 
 test-postgres: .venv/.dev ## Pass only what runs on Postgres; make test has it too
-	@$(RUN)pytest -n 2 --dist loadgroup -m postgres tests
+	@$(RUN)pytest -n 2 --dist loadfile -m postgres tests
 
 bench: .venv/.demo ## Measure the engine against floors and peers (QUICK=1: a tenth)
 	@$(RUN)python -m benchmarks $(if $(QUICK),--quick)

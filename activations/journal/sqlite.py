@@ -27,6 +27,9 @@ from activations.errors import ActivationsError, Fenced, SecretError, SyncBusy
 from activations.journal.records import Batch, Claim, Lease, OpenRow, OpenState, RowOutcome, Span
 from activations.model import Outcome, SyncRun
 
+VERSION = 1
+"""Of the tables' layout. Raise it with schema.sql."""
+
 _UNSETTLED = {Outcome.UNKNOWN: OpenState.IN_DOUBT, Outcome.REJECTED: OpenState.REJECTED}
 
 
@@ -606,6 +609,7 @@ def _open(path: Path) -> sqlite3.Connection:
     try:
         for pragma in ("journal_mode = wal", "synchronous = full", "secure_delete = on", "foreign_keys = on"):
             db.execute(f"pragma {pragma}")
+        _check_version(db, path)
         db.executescript(resources.files(__package__).joinpath("schema.sql").read_text(encoding="utf-8"))
     except sqlite3.DatabaseError as error:
         db.close()
@@ -613,6 +617,19 @@ def _open(path: Path) -> sqlite3.Connection:
             f"the journal {path.name} cannot be used ({error}). Restore it from a backup; do not delete it, it knows what was sent"
         ) from None
     return db
+
+
+def _check_version(db: sqlite3.Connection, path: Path) -> None:
+    """A new journal gets our version; one of another version is not guessed at."""
+    [is_new] = db.execute("select count(*) = 0 from sqlite_master").fetchone()
+    if is_new:
+        db.execute(f"pragma user_version = {VERSION}")
+    [found] = db.execute("pragma user_version").fetchone()
+    if found != VERSION:
+        db.close()
+        raise ActivationsError(
+            f"the journal {path.name} was written by another version of this program (layout {found}, not {VERSION}). Use that version"
+        )
 
 
 def _iso(moment: datetime) -> str:

@@ -429,3 +429,16 @@ def test_a_dripping_answer_ends_at_the_deadline() -> None:
 def test_operations_and_outcomes_have_the_names_the_ledger_uses() -> None:
     assert [o.value for o in Operation] == ["added", "changed", "removed"]
     assert {o.value for o in Outcome} == {"delivered", "rejected", "retryable", "unknown", "suppressed"}
+
+
+def test_a_journal_of_another_version_is_not_guessed_at(tmp_path: Path) -> None:
+    import sqlite3
+
+    def open_it() -> Journal:
+        return Journal(tmp_path / "j.sqlite3", audit_key=b"k", key_check="c", now=FakeClock().now)
+
+    open_it().close()
+    with sqlite3.connect(tmp_path / "j.sqlite3") as db:
+        db.execute("pragma user_version = 99")
+    with pytest.raises(ActivationsError, match="another version"):
+        open_it()

@@ -7,8 +7,6 @@ import re
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from tests.conftest import BuiltProject
 
 SYNCS = {
@@ -21,8 +19,6 @@ STATUS_KEYS = {
     "sync", "audience", "destination", "channel", "audience_size", "ineligible", "held_out", "invalid", "added", "changed",
     "removed", "delivered", "rejected", "in_doubt", "run_status", "finished_at",
 }  # fmt: skip
-
-pytestmark = pytest.mark.xdist_group("built")
 
 
 def status(project: BuiltProject) -> dict[str, Any]:
