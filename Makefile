@@ -10,7 +10,7 @@ export VIRTUAL_ENV := $(CURDIR)/.venv
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 # pip and uv may be told about indexes of their own by the machine; the project names none.
 
-.PHONY: help demo dev bench test test-postgres check format lock clean
+.PHONY: help demo dev bench simulate ablations test test-postgres check format lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 15
@@ -26,6 +26,15 @@ test: .venv/.dev ## Set up, then pass the tests
 
 test-postgres: .venv/.dev ## Pass only what runs on Postgres; make test has it too
 	@$(RUN)pytest -n 2 --dist loadfile -m postgres tests
+
+SEEDS ?= 500
+WORKERS ?= 2
+
+simulate: .venv/.dev ## Run the engine through SEEDS=500 seeded schedules of faults; SEED=n repeats one
+	@$(RUN)python -m tests.simulation --seeds $(SEEDS) --workers $(WORKERS) $(if $(SEED),--seed $(SEED))
+
+ablations: .venv/.dev ## Take one protective measure after the other out of the engine; the simulation has to notice
+	@$(RUN)python -m tests.simulation --ablations --seeds $(SEEDS) --workers $(WORKERS)
 
 bench: .venv/.demo ## Measure the engine against floors and peers (QUICK=1: a tenth)
 	@$(RUN)python -m benchmarks $(if $(QUICK),--quick)

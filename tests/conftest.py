@@ -17,7 +17,7 @@ from filelock import FileLock
 
 from activations.cli.stand_in import sandbox_places
 from activations.runner import load_project
-from activations.sandbox.server import start_in_background
+from activations.sandbox.server import RunningSandbox, start_in_background
 from tests.warehouses.server import Server, postgres_server
 from tests.warehouses.stores import NewStore, duckdb_store, postgres_stores
 
@@ -109,11 +109,16 @@ def built_var(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return var
 
 
+def sandbox_in(var: Path) -> RunningSandbox:
+    """A sandbox that remembers in this state folder, until the `with` around it ends."""
+    return start_in_background(var / "sandbox", places=sandbox_places(load_project(ROOT)))
+
+
 @contextmanager
 def _copy(built: Path, var: Path) -> Iterator[BuiltProject]:
     """A copy of the built folder, with a sandbox that remembers in it."""
     shutil.copytree(built, var)
-    with start_in_background(var / "sandbox", places=sandbox_places(load_project(ROOT))) as sandbox:
+    with sandbox_in(var) as sandbox:
         yield BuiltProject(var=var, sandbox_url=sandbox.url)
 
 

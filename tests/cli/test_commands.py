@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from click.testing import Result
+from rich.console import Console
 from typer.testing import CliRunner
 
 from activations.cli import app as cli
@@ -26,7 +27,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
         cli, "Engine", lambda project: Engine(project, clock=world.clock, transport=world._transport)
     )
     monkeypatch.setenv("ACTIVATIONS_PROJECT_DIR", str(tmp_path))
-    monkeypatch.setenv("COLUMNS", "160")
+    monkeypatch.setattr(cli, "out", Console(width=160))
     return world
 
 

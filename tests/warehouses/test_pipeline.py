@@ -15,11 +15,11 @@ import pytest
 import yaml
 
 from dagster_project.raw.load import Scale
-from tests.conftest import ROOT, BuiltProject
+from tests.conftest import ROOT, BuiltProject, sandbox_in
 from tests.warehouses.raw_tables import load_into_postgres
 from tests.warehouses.server import Server
 
-pytestmark = [pytest.mark.postgres, pytest.mark.xdist_group("built")]
+pytestmark = pytest.mark.postgres
 
 OURS = "table_schema not in ('raw', 'activation', 'monitoring', 'information_schema', 'pg_catalog')"
 COUNTS = (
@@ -64,8 +64,9 @@ class PostgresProject(BuiltProject):
 @pytest.fixture(scope="module")
 def on_postgres(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresProject]:
     """The slice loaded, the models built and tested by dbt, every sync run once."""
-    with server.database() as database:
-        project = PostgresProject(var=tmp_path_factory.mktemp("postgres"), server=server, database=database)
+    var = tmp_path_factory.mktemp("postgres")
+    with server.database() as database, sandbox_in(var) as sandbox:
+        project = PostgresProject(var=var, sandbox_url=sandbox.url, server=server, database=database)
         project.configure()
         load_into_postgres(server.dsn(database), Scale.SLICE)
         project.activations("init")

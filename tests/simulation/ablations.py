@@ -1,0 +1,293 @@
+"""The engine with one protective measure taken out. Each lives here only, as a patch of the real code.
+
+A simulation is worth what it catches: `within` is the number of seeds in which it has to notice that the measure is
+gone, `by` the invariants that may do so.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from multiprocessing import get_context
+from typing import Any
+from unittest.mock import patch
+
+from activations import ledger, runner
+from activations.delivery import deliverer, exchange
+from activations.destinations import webhook
+from activations.journal import Journal
+from activations.journal import sqlite as journal_sqlite
+from activations.model import Outcome, RowResult
+from activations.planning import planner
+from activations.planning.statements import Statements
+from tests.simulation import shortcuts
+from tests.simulation.campaign import attempt
+from tests.simulation.provider import MESSAGES
+from tests.simulation.schedule import Result
+
+Switch = Callable[[], AbstractContextManager[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Ablation:
+    """A measure that can be switched off."""
+
+    name: str
+    off: Switch
+    by: frozenset[str]
+    within: int | None
+    """Seeds; None: the simulation is known not to catch it, and docs/proof.md says why."""
+
+
+def _patched(target: Any, name: str, value: Any) -> Switch:
+    return lambda: patch.object(target, name, value)
+
+
+# -- journal -------------------------------------------------------------------------------------------------------
+
+
+def _rewritten(method: str, *changes: tuple[str, str]) -> Switch:
+    """The journal with some of its SQL replaced."""
+
+    @contextmanager
+    def off() -> Iterator[None]:
+        real = getattr(Journal, method)
+
+        def changed(self: Journal, *arguments: Any, **options: Any) -> Any:
+            database = self._db
+            self._db = _Rewriting(database, changes)
+            try:
+                return real(self, *arguments, **options)
+            finally:
+                self._db = database
+
+        with patch.object(Journal, method, changed):
+            yield
+
+    return off
+
+
+class _Rewriting:
+    def __init__(self, database: sqlite3.Connection, changes: tuple[tuple[str, str], ...]) -> None:
+        self._database, self._changes = database, changes
+
+    def _new(self, sql: str) -> str:
+        for old, new in self._changes:
+            sql = sql.replace(old, new)
+        return sql
+
+    def execute(self, sql: str, *arguments: Any) -> Any:
+        return self._database.execute(self._new(sql), *arguments)
+
+    def executemany(self, sql: str, *arguments: Any) -> Any:
+        return self._database.executemany(self._new(sql), *arguments)
+
+
+@contextmanager
+def _no_intent() -> Iterator[None]:
+    """The intent is written together with the outcome, after the request."""
+    real_claim, real_record, real_release = Journal.claim, Journal.record, Journal.release
+    late: dict[int, Callable[[], Any]] = {}
+
+    def claim(self: Journal, lease: Any, run_id: str, span: Any, **options: Any) -> Any:
+        number = -1 - len(late)
+        late[number] = lambda: real_claim(self, lease, run_id, span, **options)
+        return journal_sqlite.Claim(batch_id=number, span=span, send_by=options["send_by"], refused={})
+
+    def record(self: Journal, lease: Any, claim: Any, outcomes: Any, **options: Any) -> None:
+        real_record(self, lease, late[claim.batch_id](), outcomes, **options)
+
+    def release(self: Journal, lease: Any, claim: Any, messages: Any) -> None:
+        real_release(self, lease, late[claim.batch_id](), messages)
+
+    with (
+        patch.object(Journal, "claim", claim),
+        patch.object(Journal, "record", record),
+        patch.object(Journal, "release", release),
+    ):
+        yield
+
+
+def _settle_at_once(self: Journal, sync: str, row: Any, _sent_at: datetime) -> None:
+    self._db.execute(
+        "delete from open_row where sync = ? and row_key = ? and identity = ?",
+        (sync, row.row_key, row.identity),
+    )
+
+
+# -- the destination's answers -------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _ambiguous_is_retried() -> Iterator[None]:
+    """What an HTTP library with `retries=3` does."""
+    real = exchange.Conversation._all
+
+    def retried(self: Any, batch: Any, outcome: Outcome, reason: str, **options: Any) -> Any:
+        is_message = (
+            batch.sync == MESSAGES
+        )  # repeating state is harmless, and would be noticed for other reasons
+        return real(self, batch, Outcome.RETRYABLE if is_message else outcome, reason, **options)
+
+    with patch.object(exchange.Conversation, "_all", retried):
+        yield
+
+
+@contextmanager
+def _every_200_is_a_yes() -> Iterator[None]:
+    def results(batch: Any, _body: Any) -> list[RowResult]:
+        return [webhook.delivered(change, webhook._key(change)) for change in batch.changes]
+
+    with patch.object(webhook, "_results", results), patch.object(webhook, "json_object", lambda _: {}):
+        yield
+
+
+@contextmanager
+def _no_bisecting() -> Iterator[None]:
+    """A batch that was refused is a batch of bad rows."""
+    real = deliverer.Deliverer._attempt
+
+    def attempt_once(self: Any, rows: Any, claim: Any) -> Any:
+        return real(self, rows, claim) or deliverer._rejected(rows, "batch_refused")
+
+    with patch.object(deliverer.Deliverer, "_attempt", attempt_once):
+        yield
+
+
+# -- planning and merging ------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _no_overlay() -> Iterator[None]:
+    real = runner._open_rows
+
+    def none(journal: Any, sync: Any, now: datetime) -> Any:
+        return real(journal, sync, now).slice(0, 0)
+
+    with patch.object(runner, "_open_rows", none):
+        yield
+
+
+@contextmanager
+def _rejected_stay() -> Iterator[None]:
+    """REJECTED is final, whoever leaves."""
+    real = Statements.known
+
+    def known(self: Statements) -> Any:
+        query = real(self).sql(dialect="duckdb")
+        return _Text(
+            f"select * exclude (may_hold), may_hold and coalesce(state, '') <> 'rejected' as may_hold from ({query}) as q"
+        )
+
+    with patch.object(Statements, "known", known):
+        yield
+
+
+class _Text(str):
+    """SQL text where an expression is expected."""
+
+    __slots__ = ()
+
+    def sql(self, **_: object) -> str:
+        return str(self)
+
+
+@contextmanager
+def _mark_is_ignored() -> Iterator[None]:
+    """Every merge counts what it finds, whether or not the mark says it was counted."""
+    real = ledger.merge
+
+    def merge(*arguments: Any) -> int:
+        with patch.object(ledger, "_mark", lambda *_: 0):
+            return real(*arguments)
+
+    with patch.object(ledger, "merge", merge):
+        yield
+
+
+@contextmanager
+def _prune_first() -> Iterator[None]:
+    """The journal forgets before the warehouse knows."""
+    real = ledger.merge
+
+    def merge(session: Any, journal: Journal, lease: Any, sync: Any, plans: Any) -> int:
+        batches = journal.unmerged(sync.name)
+        journal.merged(lease, max((b.outcome_seq or 0 for b in batches), default=0))
+        return real(session, _Forgetful(journal, batches), lease, sync, plans)  # type: ignore[arg-type]
+
+    with patch.object(ledger, "merge", merge):
+        yield
+
+
+class _Forgetful:
+    """A journal that has pruned already; what it had is handed on by hand."""
+
+    def __init__(self, journal: Journal, batches: Any) -> None:
+        self._journal, self._batches = journal, batches
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._journal, name)
+
+    def unmerged(self, _sync: str) -> Any:
+        return self._batches
+
+    def merged(self, _lease: Any, _up_to: int) -> None:
+        """Done before."""
+
+
+ABLATIONS = (
+    Ablation("write-ahead intent", _no_intent, frozenset({"I6", "I2", "I7"}), 5),
+    Ablation("HTTP 200 is not acceptance", _every_200_is_a_yes, frozenset({"I7", "I3", "I3p", "M1", "I4"}), 10),
+    Ablation("bisecting", _no_bisecting, frozenset({"I3", "I3p"}), 20),
+    Ablation("ambiguous messages are never repeated", _ambiguous_is_retried, frozenset({"I2"}), 60),
+    Ablation("suppression is read again with the intent", _patched(Journal, "_suppressed", lambda *_: {}), frozenset({"I1"}), 60),
+    Ablation("send deadline", _patched(deliverer, "SEND_WITHIN", timedelta(days=1)), frozenset({"I1"}), 150),
+    Ablation("settle re-assertion", _patched(Journal, "_settle", _settle_at_once), frozenset({"I6", "I4", "I3", "M1"}), 400),
+    Ablation("plan with the journal's overlay", _no_overlay, frozenset({"I3", "I4", "M1", "I6", "I2", "I7"}), 10),
+    Ablation("a rejected row is reopened for its removal", _rejected_stay, frozenset({"I4"}), 60),
+    Ablation(
+        "a rejection keeps `maybe`",
+        _rewritten("_open", ("maybe = max(maybe, excluded.maybe)", "maybe = excluded.maybe")),
+        frozenset({"I6", "I4", "M1"}),
+        200,
+    ),
+    Ablation("merge obeys the mark", _mark_is_ignored, frozenset({"M1"}), 60),
+    Ablation("prune after the merge", _prune_first, frozenset({"M1", "I6", "I7"}), 100),
+    Ablation("Retry-After is committed", _patched(Journal, "postpone", lambda *_: None), frozenset({"I10"}), 100),
+    Ablation("mass-change guard", _patched(planner, "held_because", lambda *_, **__: None), frozenset({"I9"}), 60),
+    Ablation("a lost batch is in doubt", _patched(runner, "recover", lambda *_: None), frozenset({"I7", "M1", "I6", "L1", "I3"}), 20),
+)  # fmt: skip
+
+
+def caught_by(ablation: Ablation, seeds: range) -> tuple[int, str] | None:
+    """(how many seeds it took, what was seen), or None. The same seed with the measure in place has to be clean."""
+    for count, seed in enumerate(seeds, 1):
+        result = _without(ablation, seed)
+        if (found := result.invariants & ablation.by) and not attempt(seed).violations:
+            first = next(v for v in result.violations if v.partition(":")[0] in found)
+            return count, f"seed {seed}: {first}"
+    return None
+
+
+def _without(ablation: Ablation, seed: int) -> Result:
+    shortcuts.forget()
+    try:
+        with ablation.off():
+            return attempt(seed)
+    finally:
+        shortcuts.forget()
+
+
+def _scored(given: tuple[int, int]) -> str | None:
+    number, seeds = given
+    caught = caught_by(ABLATIONS[number], range(seeds))
+    return f"{caught[0]} seeds, {caught[1]}" if caught else None
+
+
+def score(seeds: int, *, workers: int) -> Iterator[tuple[Ablation, str | None]]:
+    with get_context("spawn").Pool(workers) as pool:
+        jobs = [(number, seeds) for number in range(len(ABLATIONS))]
+        yield from zip(ABLATIONS, pool.imap(_scored, jobs), strict=True)
