@@ -117,7 +117,9 @@ def parse_model(
 def _config_error(
     model: type[BaseModel], error: ValidationError, path: Path, prefix: str, show_values: bool
 ) -> ConfigError:
-    first = error.errors(include_url=False, include_context=False)[0]
+    problems = error.errors(include_url=False, include_context=False)
+    # A misspelt key is also a missing one: the spelling is what helps.
+    first = next((found for found in problems if found["type"] == "extra_forbidden"), problems[0])
     key = ".".join([prefix, *map(str, first["loc"])]).strip(".")
     if first["type"] == "extra_forbidden":
         return ConfigError("unknown key", file=path, key=key, fix=_did_you_mean(model, first["loc"]))

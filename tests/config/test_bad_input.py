@@ -35,6 +35,7 @@ def problem(world: World) -> str:
     ("change", "words"),
     [
         ({"modee": "mirror"}, ["people.yml", "modee", "unknown key", "Did you mean `mode`?"]),
+        ({"mode": None, "mod": "mirror"}, ["people.yml", "mod", "unknown key", "Did you mean `mode`?"]),
         ({"mode": "mirrorr"}, ["people.yml", "mode", "mirrorr", "mirror"]),
         ({"purpose": None}, ["people.yml", "purpose"]),
         ({"destination": "nowhere"}, ["people.yml", "destination", "nowhere", "Known: hook"]),
