@@ -81,8 +81,12 @@ class Journal:
         return _time(row[0]) if row else None
 
     def postpone(self, lease: Lease, until: datetime) -> None:
+        """Leave the destination alone until then; a longer wait that somebody was told stays."""
         with self._fenced(lease):
-            self._db.execute("update lease set not_before = ? where sync = ?", (_iso(until), lease.sync))
+            self._db.execute(
+                "update lease set not_before = max(coalesce(not_before, ''), ?) where sync = ?",
+                (_iso(until), lease.sync),
+            )
 
     # -- runs --------------------------------------------------------------------------------------------------
 

@@ -442,3 +442,15 @@ def test_a_journal_of_another_version_is_not_guessed_at(tmp_path: Path) -> None:
         db.execute("pragma user_version = 99")
     with pytest.raises(ActivationsError, match="another version"):
         open_it()
+
+
+def test_a_shorter_wait_does_not_end_a_longer_one(tmp_path: Path) -> None:
+    """Two requests in flight, two answers: the second one asks for less."""
+    clock = FakeClock()
+    journal = Journal(tmp_path / "j.sqlite3", audit_key=b"k", key_check="c", now=clock.now)
+    with journal.lease("people", "me") as lease:
+        long, short = clock.now() + timedelta(seconds=90), clock.now() + timedelta(seconds=2)
+        journal.postpone(lease, long)
+        journal.postpone(lease, short)
+    assert journal.not_before("people") == long
+    journal.close()
