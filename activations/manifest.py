@@ -52,7 +52,6 @@ class Audience:
 
     name: str
     relation: Relation
-    unique_id: str
     primary_key: tuple[str, ...]
     columns: Mapping[str, Column]
     purpose: str | None
@@ -149,7 +148,6 @@ def _audience(node: Mapping[str, Any], meta: Mapping[str, Any], file: Path) -> A
     return Audience(
         name=node["name"],
         relation=Relation(schema=node["schema"], name=node.get("alias") or node["name"]),
-        unique_id=node["unique_id"],
         primary_key=tuple(key),
         columns=columns,
         purpose=meta.get("purpose"),

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import threading
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -133,23 +133,24 @@ class Deliverer:
             queue.put_back(*work.halves())
             return
         self.limiter.wait()  # before the intent: what waits here can still be withdrawn
-        claim = self._claim(work.span, rows)
+        messages = self.rows.message_keys(rows)
+        claim = self._claim(work.span, rows, messages)
         sent_at = self.clock.now()
         verdict = self._attempt([row for row in rows if row.position not in claim.refused], claim)
         if verdict is None:
-            self._release(claim, rows)
+            self.journal.release(self.lease, claim, messages)
             queue.put_back(*work.halves())
         elif self._may_try_again(work, verdict, claim):
-            self._release(claim, rows)
+            self.journal.release(self.lease, claim, messages)
             self._back_off(work, verdict)
             queue.put_back(Work(work.span, work.tries + 1))
         else:
-            self._record(rows, claim, verdict, sent_at)
+            self._record(rows, claim, verdict, messages, sent_at)
 
     def _is_too_heavy(self, rows: Sequence[PlanRow]) -> bool:
         return self.rows.weight(rows) > (self.sync.capabilities.max_batch_bytes or math.inf)
 
-    def _claim(self, span: Span, rows: Sequence[PlanRow]) -> Claim:
+    def _claim(self, span: Span, rows: Sequence[PlanRow], messages: Mapping[int, str]) -> Claim:
         return self.journal.claim(
             self.lease,
             self.run_id,
@@ -157,11 +158,8 @@ class Deliverer:
             send_by=self.clock.now() + SEND_WITHIN,
             channel=self.sync.channel.value,
             digests=lambda: self.rows.suppression_digests(rows),
-            messages=self.rows.message_keys(rows),
+            messages=messages,
         )
-
-    def _release(self, claim: Claim, rows: Sequence[PlanRow]) -> None:
-        self.journal.release(self.lease, claim, self.rows.message_keys(rows))
 
     def _attempt(self, rows: Sequence[PlanRow], claim: Claim) -> Verdict | None:
         """What is known after sending; None when the destination took nothing and one of several rows is to blame."""
@@ -207,7 +205,14 @@ class Deliverer:
         self.journal.postpone(self.lease, self.clock.now() + timedelta(seconds=seconds))
         self.limiter.postpone(seconds)
 
-    def _record(self, rows: Sequence[PlanRow], claim: Claim, verdict: Verdict, sent_at: datetime) -> None:
+    def _record(
+        self,
+        rows: Sequence[PlanRow],
+        claim: Claim,
+        verdict: Verdict,
+        messages: Mapping[int, str],
+        sent_at: datetime,
+    ) -> None:
         if verdict.retry_after is not None:
             self._postpone(verdict.retry_after)
         outcomes = self._outcomes(rows, claim, verdict)
@@ -215,7 +220,7 @@ class Deliverer:
             self.lease,
             claim,
             outcomes,
-            messages=self.rows.message_keys(rows),
+            messages=messages,
             settle_seconds=self.sync.capabilities.settle_seconds,
             sent_at=sent_at,
         )

@@ -525,10 +525,6 @@ class Journal:
 
     # -- audit -------------------------------------------------------------------------------------------------
 
-    def audit(self, event: Mapping[str, Any]) -> None:
-        with self._transaction():
-            self._append_audit(event)
-
     def verify_audit(self) -> int:
         """The number of lines; ActivationsError when a line was changed, removed or reordered."""
         previous, count = "", 0
