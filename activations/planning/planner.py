@@ -241,11 +241,12 @@ def _freeze(session: Session, statements: Statements, given: PlanInput) -> Froze
 
 def _shape(session: Session, statements: Statements, counts: Counts, frozen: Frozen) -> Shape:
     held = session.rows(statements.held_count())[0][0]
+    asserted = dict(session.rows(Statements.first_assertions()))
     return Shape(
         audience_size=counts.audience_size,
         held=held,
-        added=counts.added,
-        changed=counts.changed,
+        added=asserted.get("added", 0),
+        changed=asserted.get("changed", 0),
         removed=counts.removed - frozen.urgent,
         is_append=statements.sync.mode is SyncMode.APPEND,
     )

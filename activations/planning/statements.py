@@ -409,6 +409,18 @@ class Statements:
         return select("count(*)").from_(KNOWN).where("may_hold")
 
     @staticmethod
+    def first_assertions() -> exp.Select:
+        """Additions and changes by verdict, without rows in doubt that are only asserted again: those passed the
+        guards when they were first planned, and have to settle without anybody's help."""
+        return (
+            select("d.verdict", "count(*)")
+            .from_(f"{DIFFERENCE} as d")
+            .join(f"{KNOWN} as k", join_type="left", on="k.row_key = d.row_key and k.identity = d.identity")
+            .where("d.verdict in ('added', 'changed') and not coalesce(k.is_due, false)")
+            .group_by("d.verdict")
+        )
+
+    @staticmethod
     def closed_rejections() -> exp.Select:
         """Refused rows that nobody wants any more, or that are what the destination holds again."""
         wanted = select("row_key", "identity").from_(DIFFERENCE).where("verdict = 'waiting:rejected'")

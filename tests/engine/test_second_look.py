@@ -454,3 +454,13 @@ def test_a_shorter_wait_does_not_end_a_longer_one(tmp_path: Path) -> None:
         journal.postpone(lease, short)
     assert journal.not_before("people") == long
     journal.close()
+
+
+def test_rows_in_doubt_settle_without_a_release(make_world: Callable[..., World]) -> None:
+    """Asserting them again is no new addition and no new change, however many they are."""
+    world = make_world(guard={"floor_rows": 0})
+    world.other.script.append(status(500))
+    assert world.add(*"abcdefgh").run().in_doubt == 8
+    assert world.run().delivered == 8
+    world.clock.sleep(3600)
+    assert (world.run().delivered, world.run().counts.planned) == (8, 0)
