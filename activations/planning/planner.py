@@ -18,7 +18,7 @@ from activations.errors import PlanRejected, RelationMissing
 from activations.guards import Held, Shape, held_because
 from activations.manifest import Audience, Manifest, check_sync
 from activations.model import Counts, Plan, SyncMode
-from activations.planning.planfile import Frozen, freeze
+from activations.planning.freezing import Frozen, freeze
 from activations.planning.statements import (
     DIFFERENCE,
     KNOWN,

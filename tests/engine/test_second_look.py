@@ -355,13 +355,13 @@ def test_no_value_escapes_with_an_error_of_the_warehouse(world: World) -> None:
 
 
 def test_a_failed_plan_leaves_no_draft(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    from activations.planning import planfile
+    from activations.planning import freezing
 
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
     world.add("a").build()
-    monkeypatch.setattr(planfile.os, "fsync", full)
+    monkeypatch.setattr(freezing.os, "fsync", full)
     with pytest.raises(OSError, match="No space"):
         world.engine().plan("people")
     assert list((world.root / "var/plans").iterdir()) == []

@@ -25,7 +25,7 @@ import activations.delivery.deliverer
 import activations.delivery.rate
 import activations.delivery.work
 import activations.journal.sqlite
-import activations.planning.planfile
+import activations.planning.freezing
 from tests.simulation.scheduler import Executor, Killed, Process, Scheduler, Threading
 
 EPOCH = datetime(2026, 1, 5, 12, 0)
@@ -281,7 +281,7 @@ def installed(ports: Ports) -> Iterator[None]:
             (duckdb, "connect", open_warehouse),
             (uuid, "uuid4", lambda: uuid.UUID(int=random_ids.getrandbits(128), version=4)),
             (activations.journal.sqlite.fcntl, "flock", lock),
-            (activations.planning.planfile.os, "fsync", lambda _: None),
+            (activations.planning.freezing.os, "fsync", lambda _: None),
             (activations.delivery.deliverer, "threading", threads),
             (activations.delivery.deliverer, "ThreadPoolExecutor", Executor(ports.scheduler)),
             (activations.delivery.work, "threading", threads),
