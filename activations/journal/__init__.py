@@ -1,6 +1,29 @@
 """What was attempted: intents before every request, one outcome per row, and whatever is not settled."""
 
-from activations.journal.records import Batch, Claim, Lease, OpenRow, OpenState, RowOutcome, Span
-from activations.journal.sqlite import Journal
+from activations.journal.journal import Journal
+from activations.journal.opening import open_journal
+from activations.journal.records import (
+    Acknowledged,
+    Batch,
+    Claim,
+    Lease,
+    MessageInDoubt,
+    OpenRow,
+    OpenState,
+    RowOutcome,
+    Span,
+)
 
-__all__ = ["Batch", "Claim", "Journal", "Lease", "OpenRow", "OpenState", "RowOutcome", "Span"]
+__all__ = [
+    "Acknowledged",
+    "Batch",
+    "Claim",
+    "Journal",
+    "Lease",
+    "MessageInDoubt",
+    "OpenRow",
+    "OpenState",
+    "RowOutcome",
+    "Span",
+    "open_journal",
+]

@@ -9,6 +9,9 @@ from enum import StrEnum
 
 from activations.model import Operation, Outcome
 
+Acknowledged = tuple[str, str, str | None]
+"""Row key, identity and payload hash of a row that the destination took."""
+
 
 class OpenState(StrEnum):
     """A row that is not settled.
@@ -29,6 +32,8 @@ class Lease:
 
     sync: str
     epoch: int
+    owner: str = ""
+    """Host and process."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
@@ -91,12 +96,25 @@ class OpenRow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MessageInDoubt:
+    """A message nobody knows the fate of, as a person sees it. `handle` is how they name it."""
+
+    handle: str
+    claimed_at: datetime
+    reason: str | None
+    provider_id: str | None
+    run_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
     """A batch whose outcome is recorded but not yet in the ledger, or that was in flight when its engine died."""
 
     batch_id: int
     outcome_seq: int | None
     run_id: str
+    owner: str
+    """Host and process of the engine that sent it."""
     plan_path: str
     span: Span
     recorded_at: datetime | None

@@ -1,21 +1,33 @@
 -- The journal: the truth about attempts. It holds keys, keyed digests and counts, never a payload or an address.
 -- Times are ISO 8601, UTC, without zone.
 
-create table if not exists meta (key text primary key, value text not null) strict;
+create table meta (key text primary key, value text not null)$strict;
+
+-- Numbers without a gap, drawn in the transaction that uses them. Whoever draws one goes before whoever draws the next.
+-- outcome: of a recorded batch. suppression: how often suppressions changed. audit: lines of the trail.
+create table counter (name text primary key, value integer not null)$strict;
+insert into counter values ('outcome', 0), ('suppression', 0), ('audit', 0);
 
 -- One line per sync. A higher epoch fences every engine that still carries a lower one.
-create table if not exists lease (
+create table lease (
     sync text primary key,
     epoch integer not null,
-    owner text not null,
-    acquired_at text not null,
-    not_before text                      -- a committed Retry-After of the destination
-) strict;
+    owner text not null,                 -- host and process
+    until $moment                        -- on a server: free after this, or when null; a file has the kernel's lock
+)$strict;
 
-create table if not exists run (
+-- How an account at a destination may be called; all syncs and processes that use it share this.
+create table account (
+    account text primary key,
+    not_before text,                     -- a committed Retry-After
+    next_slot text                       -- when the next request has its place
+)$strict;
+
+create table run (
     run_id text primary key,
     sync text not null,
     epoch integer not null,
+    owner text not null,                 -- host and process
     status text not null,
     content_hash text,                   -- what an approval binds to
     plan_path text,
@@ -24,13 +36,13 @@ create table if not exists run (
     in_ledger integer not null default 0,
     created_at text not null,
     finished_at text
-) strict;
-create index if not exists run_by_sync on run (sync, created_at);
+)$strict;
+create index run_by_sync on run (sync, created_at);
 
 -- in_flight: the intent is committed, the outcome is not. recorded: outcome known, not yet in the ledger.
 -- merged: in the ledger. released: nothing was sent.
-create table if not exists batch (
-    batch_id integer primary key autoincrement,
+create table batch (
+    batch_id $number,
     sync text not null,
     run_id text not null references run,
     first integer not null,
@@ -42,20 +54,22 @@ create table if not exists batch (
     recorded_at text,
     outcome_seq integer unique,
     tally text,                          -- JSON: outcome → rows, kept after the merge
-    destination_keys blob                -- zlib of a JSON list in the order of the span
-) strict;
-create index if not exists batch_open on batch (sync, state) where state in ('in_flight', 'recorded');
+    destination_keys $bytes              -- zlib of a JSON list in the order of the span
+)$strict;
+create index batch_open on batch (sync, state) where state in ('in_flight', 'recorded');
+create index batch_by_outcome on batch (sync, outcome_seq);
+create index batch_by_run on batch (run_id);
 
 -- Rows that were not delivered, or were with a remark; written with the intent for rows that may not be sent.
-create table if not exists row_outcome (
-    batch_id integer not null references batch,
+create table row_outcome (
+    batch_id $reference not null references batch,
     position integer not null,
     outcome text not null,
     reason text,
     primary key (batch_id, position)
-) strict, without rowid;
+)$keyed;
 
-create table if not exists open_row (
+create table open_row (
     sync text not null,
     row_key text not null,
     identity text not null,
@@ -63,38 +77,40 @@ create table if not exists open_row (
     operation text not null,
     payload_hash text,
     destination_key text,
-    sealed blob,                         -- identifiers, encrypted, only where the destination must be asked by them
+    sealed $bytes,                       -- identifiers, encrypted, only where the destination must be asked by them
     maybe integer not null,
     reason text,
     attempts integer not null,
     first_seen_at text not null,
     last_seen_at text not null,
     settle_until text,
+    message_key text,                    -- of a message: its door; empty when layout 1 did not say which
     primary key (sync, row_key, identity)
-) strict, without rowid;
+)$keyed;
 
 -- A message goes through `in_flight` once. Nothing automatic leads from in_flight or unknown back to pending.
-create table if not exists message (
+-- replaced: unknown for ever; two people had the occurrence sent again. Its key ends in a number, the occurrence's is free.
+create table message (
     message_key text primary key,
     sync text not null,
-    batch_id integer not null references batch,
-    state text not null check (state in ('pending', 'in_flight', 'sent', 'rejected', 'unknown')),
+    batch_id $reference not null references batch,
+    state text not null check (state in ('pending', 'in_flight', 'sent', 'rejected', 'unknown', 'replaced')),
     provider_id text,
     reason text,
     claimed_at text not null
-) strict, without rowid;
+)$keyed;
 
-create table if not exists suppression (
-    seq integer primary key autoincrement,
+create table suppression (
+    seq $number,
     digest text not null,
     channel text not null,               -- or 'all'
     reason text not null,
     source text not null,
     committed_at text not null
-) strict;
-create index if not exists suppression_by_digest on suppression (digest);
+)$strict;
+create index suppression_by_digest on suppression (digest);
 
-create table if not exists approval (
+create table approval (
     sync text not null,
     content_hash text not null,
     approved_by text not null,
@@ -103,13 +119,13 @@ create table if not exists approval (
     expires_at text not null,
     used_by_run text,
     primary key (sync, content_hash, approved_at)
-) strict, without rowid;
+)$keyed;
 
 -- Append-only; each line is chained to the one before it.
-create table if not exists audit (
-    seq integer primary key autoincrement,
+create table audit (
+    seq integer primary key,
     at text not null,
     event text not null,
     previous_hash text not null,
     hash text not null
-) strict;
+)$strict;

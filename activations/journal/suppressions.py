@@ -1,0 +1,45 @@
+"""Who said no since the warehouse was built."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from activations.journal.base import Base, iso
+
+
+class Suppressions(Base):
+    def suppress(self, digests: Iterable[str], *, channel: str, reason: str, source: str) -> None:
+        """From the next claim on, nothing but a removal leaves for these digests on this channel (or `all`)."""
+        now = iso(self._now())
+        with self._store.transaction():
+            self._next("suppression")
+            self._store.many(
+                "insert into suppression (digest, channel, reason, source, committed_at) values (?, ?, ?, ?, ?)",
+                [(digest, channel, reason, source, now) for digest in digests],
+            )
+            self._append_audit(
+                {"event": "suppressed", "channel": channel, "reason": reason, "source": source}
+            )
+
+    def lift(self, digests: Iterable[str], *, channel: str, reason: str, source: str) -> int:
+        """Take suppressions back; the number of lines that were there."""
+        with self._store.transaction():
+            self._next("suppression")
+            lifted = sum(
+                self._store.run("delete from suppression where digest = ? and channel = ?", digest, channel)
+                for digest in digests
+            )
+            self._append_audit({"event": "lifted", "channel": channel, "reason": reason, "source": source})
+        return lifted
+
+    def suppressed_digests(self, channel: str) -> frozenset[str]:
+        """Of everybody who said no: the same set until somebody does again. Within a transaction nobody can before its
+        end, so who claims and who suppresses come one after the other."""
+        # The latest line would not do for "nothing new": Postgres commits sequence numbers out of order.
+        query = "select value from counter where name = 'suppression'"
+        changes = int(self._one(query + self._store.shared))
+        known = self._said_no.get(channel)
+        if known is None or known[0] != changes:
+            rows = self._store.rows("select digest from suppression where channel in (?, 'all')", channel)
+            known = self._said_no[channel] = (changes, frozenset(digest for (digest,) in rows))
+        return known[1]
