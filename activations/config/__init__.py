@@ -1,5 +1,6 @@
 """YAML on disk → typed, frozen values. Whatever cannot work is refused here, with file, key and fix."""
 
+from activations.config.egress import Egress
 from activations.config.project import (
     Account,
     Environment,
@@ -15,6 +16,7 @@ from activations.config.project import (
 
 __all__ = [
     "Account",
+    "Egress",
     "Environment",
     "FieldMapping",
     "Guard",

@@ -150,4 +150,4 @@ def _nested_fields(model: type[BaseModel], location: tuple[int | str, ...]) -> l
     for part in location:
         field = getattr(current, "model_fields", {}).get(part)
         current = field.annotation if field else None
-    return list(getattr(current, "model_fields", {}))
+    return [field.alias or name for name, field in getattr(current, "model_fields", {}).items()]

@@ -22,6 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints,
 
 from activations.config import secrets
 from activations.config.documents import parse_model, read_yaml
+from activations.config.egress import Egress, check_address, host_of
 from activations.errors import ConfigError
 from activations.model import Capabilities, Channel, SyncMode
 
@@ -108,6 +109,26 @@ class WarehouseSettings(_Strict):
         return self
 
 
+class JournalSettings(_Strict):
+    type: Literal["sqlite", "postgres"] = "sqlite"
+    """sqlite: a file in the state folder, for one host. postgres: a server, for several."""
+    dsn: str | None = None
+    """postgres: a reference to the connection string, `env:NAME` or `file:path`."""
+    schema_name: Name = Field("activations_journal", alias="schema")
+    """postgres."""
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Self:
+        """Keys of the other kind would be ignored without a word."""
+        if self.type == "sqlite" and (found := sorted(self.model_fields_set & {"dsn", "schema_name"})):
+            raise ValueError(f"`{found[0].removesuffix('_name')}` does not belong to type sqlite. Remove it")
+        if self.type == "postgres" and not secrets.is_reference(self.dsn):
+            raise ValueError(
+                "type postgres needs `dsn: env:NAME` or `dsn: file:path`, a reference to the connection string"
+            )
+        return self
+
+
 class DbtSettings(_Strict):
     project_dir: str = "dbt"
     target_path: str = "target"
@@ -120,14 +141,18 @@ class DbtSettings(_Strict):
 
 class PlanSettings(_Strict):
     expires_minutes: int = Field(60, ge=1)
+    folder: str = "plans"
+    """Of plan files, relative to the state folder. Hosts that share a journal share it too."""
 
 
 class Settings(_Strict):
     """`activations/project.yml`."""
 
     warehouse: WarehouseSettings = WarehouseSettings()
+    journal: JournalSettings = JournalSettings()
     dbt: DbtSettings = DbtSettings()
     plan: PlanSettings = PlanSettings()
+    egress: Egress = Egress()
     sandbox_url: str = "http://127.0.0.1:8765"
 
 
@@ -141,6 +166,7 @@ class _AccountFile(_Strict):
     rate_limit: float | None = Field(None, gt=0)
     concurrency: int = Field(4, ge=1, le=64)
     batch_rows: int | None = Field(None, ge=1)
+    compress: Literal["gzip"] | None = None
     description: str | None = None
 
 
@@ -184,6 +210,8 @@ class Account:
     """Requests in flight at once."""
     batch_rows: int | None
     """Rows a request; None: as many as the kind takes."""
+    compress: Literal["gzip"] | None
+    """How bodies are compressed; None: not at all."""
     options: Mapping[str, Any]
     file: Path
     root: Path
@@ -260,14 +288,21 @@ class Project:
     def warehouse_path(self) -> Path:
         return self.var / self.settings.warehouse.path
 
+    @property
+    def plans_path(self) -> Path:
+        return self.var / self.settings.plan.folder
+
     def warehouse_dsn(self) -> str:
         """The connection string of a warehouse that has one; read when a session opens, never when files are read."""
-        return secrets.resolve(
-            self.settings.warehouse.dsn or "",
-            file=self.root / "activations/project.yml",
-            key="warehouse.dsn",
-            root=self.root,
-        )
+        return self._dsn(self.settings.warehouse.dsn, "warehouse.dsn")
+
+    def journal_dsn(self) -> str:
+        """The connection string of a journal that has one."""
+        return self._dsn(self.settings.journal.dsn, "journal.dsn")
+
+    def _dsn(self, reference: str | None, key: str) -> str:
+        file = self.root / "activations/project.yml"
+        return secrets.resolve(reference or "", file=file, key=key, root=self.root)
 
     @property
     def dbt_project_dir(self) -> Path:
@@ -316,6 +351,8 @@ def load_project(root: Path | None, kinds: Mapping[str, type[Kind]]) -> Project:
     home = root / "activations"
     settings = parse_model(Settings, read_yaml(home / "project.yml"), home / "project.yml")
     accounts = _load_accounts(home / "destinations.yml", root, kinds)
+    for account in accounts.values():
+        _check_addresses(account, kinds[account.kind], settings.egress)
     syncs = {file.stem: _load_sync(file, accounts, kinds) for file in _sync_files(home / "syncs")}
     var = Path(os.environ.get("ACTIVATIONS_VAR", root / "var"))
     return Project(root=root, var=var.resolve(), settings=settings, accounts=accounts, syncs=syncs)
@@ -360,9 +397,10 @@ def _load_account(name: str, entry: Any, file: Path, root: Path, kinds: Mapping[
         )
     options = {k: v for k, v in entry.items() if k not in _AccountFile.model_fields}
     _check_options(kinds[common.kind], options, file, key)
+    _check_compression(kinds[common.kind], common, file, key)
     shared = {
         name: getattr(common, name)
-        for name in ("kind", "environment", "rate_limit", "concurrency", "batch_rows")
+        for name in ("kind", "environment", "rate_limit", "concurrency", "batch_rows", "compress")
     }
     return Account(name=name, options=options, file=file, root=root, **shared)
 
@@ -378,6 +416,26 @@ def _check_options(kind: type[Kind], options: dict[str, Any], file: Path, key: s
                 fix="Write `env:NAME` or `file:path`",
             )
     parse_model(kind.Config, options, file, key, show_values=False)
+
+
+def _check_compression(kind: type[Kind], account: _AccountFile, file: Path, key: str) -> None:
+    if account.compress and not kind.capabilities.accepts_gzip:
+        raise ConfigError(
+            f"{kind.kind} takes no compressed requests", file=file, key=f"{key}.compress", fix="Remove it"
+        )
+
+
+def _check_addresses(account: Account, kind: type[Kind], egress: Egress) -> None:
+    """What people wrote as an address; the sandbox's own replaces it, so only a live one is used."""
+    for name in ("base_url", "url"):
+        if account.environment is Environment.LIVE and account.options.get(name):
+            key = f"destinations.{account.name}.{name}"
+            check_address(account.options[name], egress, own_host=own_host(kind), file=account.file, key=key)
+
+
+def own_host(kind: type[Kind]) -> str | None:
+    """The host of the vendor itself, which may always be called."""
+    return host_of(kind.Config.model_fields["base_url"].default or "")
 
 
 def secret_keys(kind: type[Kind]) -> frozenset[str]:

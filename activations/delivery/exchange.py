@@ -8,14 +8,12 @@ from datetime import datetime
 from typing import Any
 
 from activations.clock import Clock
-from activations.delivery.rate import RateLimiter, retry_after
+from activations.delivery.pace import Pace
+from activations.delivery.rate import LONGEST_PATIENCE, RateLimiter, retry_after
 from activations.delivery.transport import NoAnswer, NotSent, Transport
 from activations.destinations.base import Destination
 from activations.errors import BatchRefused, FatalDestinationError, UnreadableResponse
-from activations.model import Batch, Outcome, Request, Response, RowResult, Wait
-
-LONGEST_PATIENCE = 30.0
-"""Seconds a run waits for a throttled destination; a longer wait is left to the next run."""
+from activations.model import AllDelivered, Batch, Outcome, Request, Response, RowResult, Wait
 
 SHORTEST_PAUSE = 0.5
 """Seconds after a 429 that names no time, or none to speak of."""
@@ -30,6 +28,16 @@ class Verdict:
     retry_after: float | None = None
     fatal: FatalDestinationError | None = None
 
+    @property
+    def all_delivered(self) -> bool:
+        return isinstance(self.results, AllDelivered)
+
+    def is_nothing_but(self, *outcomes: Outcome) -> bool:
+        """Whether there are rows with a result, and all of them have one of these."""
+        if self.all_delivered:
+            return Outcome.DELIVERED in outcomes
+        return bool(self.results) and all(result.outcome in outcomes for result in self.results)
+
 
 @dataclass(slots=True)
 class Conversation:
@@ -39,6 +47,7 @@ class Conversation:
     destination: Destination  # type: ignore[type-arg]
     transport: Transport
     limiter: RateLimiter
+    pace: Pace
     clock: Clock
     send_by: datetime
     """Until when the intent holds: the first request leaves before this, or not at all."""
@@ -74,7 +83,7 @@ class Conversation:
         results = [RowResult(key=change.key, outcome=outcome, reason=reason) for change in batch.changes]
         return Verdict(results=results, requests=self.requests, **circumstances)
 
-    def _drive(self, batch: Batch) -> list[RowResult]:
+    def _drive(self, batch: Batch) -> Sequence[RowResult]:
         flow = self.destination.exchange(batch)
         try:
             step = next(flow)
@@ -88,7 +97,8 @@ class Conversation:
                     # Only now, since the destination may have read a refusal in it; and looking is not taking.
                     self.accepted += answer.is_success and asked.method != "GET"
         except StopIteration as finished:
-            return list(finished.value)
+            results: Sequence[RowResult] = finished.value
+            return results
         finally:
             flow.close()
 
@@ -110,12 +120,20 @@ class Conversation:
 
     def _send(self, request: Request) -> Response:
         """The caller took the first request's place in the rate before it committed the intent."""
-        if self.requests:
-            self.limiter.wait()
+        if self.requests and (pause := self.limiter.wait()):
+            raise _Throttled(pause)
         if not self.accepted and self.clock.now() > self.send_by:
             raise NotSent("too_late")
         self.requests += 1
-        return self.transport.send(request, seconds=self.seconds)
+        started = self.clock.monotonic()
+        try:
+            response = self.transport.send(request, seconds=self.seconds)
+        except (NotSent, NoAnswer):
+            self.pace.trouble(started)
+            raise
+        is_trouble = response.status == 429 or response.status >= 500
+        (self.pace.trouble if is_trouble else self.pace.answered)(started)
+        return response
 
 
 class _Throttled(Exception):
@@ -138,8 +156,10 @@ def _refuse_unusable(response: Response) -> None:
         raise NoAnswer(f"http_{response.status}")
 
 
-def _checked(batch: Batch, results: Sequence[RowResult]) -> list[RowResult]:
+def _checked(batch: Batch, results: Sequence[RowResult]) -> Sequence[RowResult]:
     """Exactly one result per row, in the batch's order; a row without a word of its own is in doubt."""
+    if isinstance(results, AllDelivered):
+        return results
     said: dict[str, RowResult] = {}
     for result in results:
         repeated = result.key in said

@@ -1,8 +1,14 @@
-"""How fast an account may be called, and how long it wants to be left alone."""
+"""How fast an account may be called, and how long it wants to be left alone.
+
+Both belong to the account, not to the run: every process that calls it takes its places from the same journal and reads
+the same Retry-After there.
+"""
 
 from __future__ import annotations
 
 import threading
+from collections import deque
+from collections.abc import Callable
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
@@ -11,34 +17,86 @@ from activations.model import Response
 
 LONGEST_RETRY_AFTER = 3600.0
 
+LONGEST_PATIENCE = 30.0
+"""Seconds a run waits for a throttled destination; a longer wait is left to the next run."""
+
+LOOK_EVERY = 1.0
+"""Seconds between two looks at what other processes were told."""
+
+Reserve = Callable[[int, float], datetime]
+"""`reserve(requests, interval)`: so many evenly spaced places for nobody else; the moment of the first."""
+
 
 class RateLimiter:
-    """At most `rate` requests a second, evenly spaced, shared by all workers of a run; None is no limit."""
+    """At most `rate` requests a second for an account, evenly spaced, whoever sends them; None is no limit.
 
-    def __init__(self, rate: float | None, clock: Clock) -> None:
+    Places are taken a second's worth at a time, at most `chunk`. One that is not used in its own interval is lost:
+    used later it would meet somebody else's.
+    """
+
+    def __init__(
+        self,
+        rate: float | None,
+        clock: Clock,
+        *,
+        reserve: Reserve,
+        not_before: Callable[[], datetime | None] = lambda: None,
+        chunk: int = 1,
+    ) -> None:
         self._interval = 1.0 / rate if rate else 0.0
-        self._clock, self._mutex = clock, threading.Lock()
-        self._next = clock.monotonic()
+        self._chunk = max(1, min(int(rate or 1), chunk))
+        self._clock, self._reserve, self._told_elsewhere = clock, reserve, not_before
+        self._places: deque[float] = deque()
+        self._not_before = float("-inf")
+        self._looked_at = float("-inf")
+        self._mutex = threading.Lock()
 
-    def wait(self) -> None:
-        """Sleep until the next request may leave."""
-        while (
-            delay := self._try()
-        ) > 0:  # looked at again after the sleep: somebody may have been told to wait
-            self._clock.sleep(delay)
-
-    def _try(self) -> float:
-        """0 and the place is taken, or how long to wait before trying again."""
-        with self._mutex:
-            delay = self._next - self._clock.monotonic()
-            if delay <= 0:
-                self._next = max(self._next, self._clock.monotonic() - self._interval) + self._interval
-            return max(delay, 0.0)
+    def wait(self) -> float:
+        """Sleep until the next request may leave, and return 0. When the destination wants to be left alone for longer
+        than a run waits, return how long instead, at once."""
+        while (pause := self._pause()) <= LONGEST_PATIENCE:
+            self._clock.sleep(max(pause, 0.0))
+            place = self._take()
+            self._clock.sleep(max(place - self._clock.monotonic(), 0.0))
+            if self._not_before <= place:  # somebody may have been told to wait meanwhile
+                return 0.0
+        return pause
 
     def postpone(self, seconds: float) -> None:
         """Nobody's next request leaves earlier than this."""
         with self._mutex:
-            self._next = max(self._next, self._clock.monotonic() + seconds)
+            now = self._clock.monotonic()
+            if now + seconds > max(now, self._not_before):
+                self._not_before = now + seconds
+                self._places.clear()
+
+    def _pause(self) -> float:
+        """Seconds until the destination may be called again."""
+        now = self._clock.monotonic()
+        with self._mutex:
+            is_due = now - self._looked_at >= LOOK_EVERY
+            if is_due:
+                self._looked_at = now
+        if is_due and (until := self._told_elsewhere()):
+            self.postpone((until - self._clock.now()).total_seconds())
+        return self._not_before - now
+
+    def _take(self) -> float:
+        """The monotonic time of a place that is now ours."""
+        with self._mutex:
+            now = self._clock.monotonic()
+            if not self._interval:
+                return now
+            while self._places and self._places[0] + self._interval < now:
+                self._places.popleft()
+            if not self._places:
+                self._places.extend(self._more(now))
+            return self._places.popleft()
+
+    def _more(self, now: float) -> list[float]:
+        first = self._reserve(self._chunk, self._interval)
+        start = now + (first - self._clock.now()).total_seconds()
+        return [start + n * self._interval for n in range(self._chunk)]
 
 
 def retry_after(response: Response, now: datetime, default: float) -> float:

@@ -211,6 +211,9 @@ def _control_routes(sandbox: Sandbox) -> list[BaseRoute]:
     async def state(request: Request) -> Response:
         return JSONResponse(sandbox.summary())
 
+    async def home(request: Request) -> Response:
+        return JSONResponse(sandbox.state.home)
+
     async def faults(request: Request) -> Response:
         if request.method == "GET":
             return JSONResponse(sandbox.dial.armed())
@@ -223,6 +226,7 @@ def _control_routes(sandbox: Sandbox) -> list[BaseRoute]:
 
     return [
         Route("/_state", state, methods=["GET"]),
+        Route("/_home", home, methods=["GET"]),
         Route("/_faults", faults, methods=["GET", "POST", "DELETE"]),
     ]
 

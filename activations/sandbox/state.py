@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import sqlite3
 import threading
 import time
@@ -24,11 +25,17 @@ class Place:
     name: str
 
 
+def home_of(folder: Path) -> str:
+    """A name of the folder that tells nobody where it is."""
+    return hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:16]
+
+
 class State:
     """One connection, one writer at a time. The stand-ins own their tables; this class owns none but the log."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.home = home_of(folder)
         self._lock = threading.RLock()
         self._db = sqlite3.connect(folder / "state.sqlite3", check_same_thread=False, isolation_level=None)
         self._db.row_factory = sqlite3.Row

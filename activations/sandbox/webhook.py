@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import re
 import sqlite3
@@ -39,6 +40,8 @@ class WebhookStandIn:
 
     async def receive(self, request: Request) -> Response:
         body = await request.body()
+        if request.headers.get("content-encoding") == "gzip":
+            body = gzip.decompress(body)
         try:
             verifier = Webhook(credentials_for("webhook")["signing_secret"])
             document = verifier.verify(body, dict(request.headers))

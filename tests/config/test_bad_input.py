@@ -197,3 +197,21 @@ def test_the_schema_for_editors_knows_every_key() -> None:
         properties
     )
     assert sync_json_schema()["additionalProperties"] is False
+
+
+@pytest.mark.parametrize(("journal", "words"), [
+    ({"type": "postgres"}, ["journal", "needs `dsn: env:NAME`"]),
+    ({"type": "postgres", "dsn": "postgresql://u:secret@host/db"}, ["journal", "needs `dsn: env:NAME`"]),
+    ({"type": "sqlite", "dsn": "env:X"}, ["journal", "`dsn` does not belong to type sqlite"]),
+    ({"schema": "x"}, ["journal", "`schema` does not belong to type sqlite"]),
+    ({"type": "postgres", "dsn": "env:X", "schema": "No Name"}, ["journal.schema", "No Name"]),
+    ({"type": "postgres", "dsn": "env:X", "shema": "x"}, ["journal.shema", "unknown key", "Did you mean `schema`?"]),
+    ({"type": "mysql"}, ["journal.type", "mysql", "postgres"]),
+])  # fmt: skip
+def test_a_wrong_journal_is_refused_before_anything_is_opened(
+    world: World, journal: dict[str, object], words: list[str]
+) -> None:
+    (world.root / "activations/project.yml").write_text(yaml.safe_dump({"journal": journal}))
+    text = problem(world)
+    assert all(word in text for word in ["project.yml", *words]), text
+    assert "secret" not in text

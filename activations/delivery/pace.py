@@ -1,0 +1,84 @@
+"""How many requests one run keeps in flight: as many as the destination answers without trouble.
+
+The rule is that of TCP. It starts with a few and doubles with every round trip until the first sign of trouble; from
+then on it grows by one per round trip and halves when a request is throttled, fails or stays without an answer. Slow
+answers are a sign too, but a weak one: they stop the growth, and take one per round trip away.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from activations.clock import Clock
+
+FIRST = 4
+"""Requests in flight at the start. Slow answers alone never push it below this."""
+SLOW = 2.0
+SLACK = 0.25
+"""An answer is slow when it takes SLOW times the usual and SLACK seconds: under that, noise looks like load."""
+_SMOOTHING = 0.2
+_AGEING = 0.1
+"""A round trip's share in the best time, which drifts towards what is seen: who stays slower is not slow for ever."""
+
+
+class Pace:
+    """Never more than `most` at once and never less than one. Shared by all workers of a run."""
+
+    def __init__(self, most: int, clock: Clock) -> None:
+        self._most, self._clock = most, clock
+        self._limit = float(min(FIRST, most))
+        self._ceiling_is_known = False
+        self._in_flight = 0
+        self._cut_at = float("-inf")
+        self._best = self._smoothed = 0.0
+        self._changed = threading.Condition()
+
+    @property
+    def limit(self) -> int:
+        """Requests that may be in flight now."""
+        return int(self._limit)
+
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        """Within this block the caller is one of those in flight; waits until there is room."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._in_flight < self.limit)
+            self._in_flight += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._in_flight -= 1
+                self._changed.notify_all()
+
+    def answered(self, started: float) -> None:
+        """A request that left at `started` (monotonic) had a clear answer."""
+        with self._changed:
+            self._learn(self._clock.monotonic() - started)
+            if self._is_slow():
+                self._ceiling_is_known = True
+                self._limit = max(self._limit - 1 / self._limit, min(FIRST, self._limit))
+            else:
+                step = 1 / self._limit if self._ceiling_is_known else 1.0
+                self._limit = min(self._limit + step, float(self._most))
+            self._changed.notify_all()
+
+    def trouble(self, started: float) -> None:
+        """A request that left at `started` was throttled, failed, or has no answer."""
+        with self._changed:
+            self._ceiling_is_known = True
+            if started >= self._cut_at:  # what left before the last cut says nothing about the pace since
+                self._cut_at = self._clock.monotonic()
+                self._limit = max(self._limit / 2, 1.0)
+
+    def _learn(self, seconds: float) -> None:
+        self._smoothed += (seconds - self._smoothed) * (_SMOOTHING if self._smoothed else 1.0)
+        if seconds < self._best or not self._best:
+            self._best = seconds
+        else:
+            self._best += (seconds - self._best) * _AGEING / self._limit
+
+    def _is_slow(self) -> bool:
+        return self._smoothed > self._best * SLOW + SLACK
