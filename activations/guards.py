@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from activations.config import Guard
+from activations.model import GuardCheck
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,42 +21,47 @@ class Shape:
     is_append: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Held:
-    """Why a plan waits for a person. `reason` is a sentence with the numbers and the guard's name."""
-
-    reason: str
+def checks(guard: Guard, shape: Shape) -> list[GuardCheck]:
+    """Every guard of the sync that applies to this plan, in the order in which they speak."""
+    return [*_sizes(guard, shape), *_shares(guard, shape)]
 
 
-def held_because(guard: Guard, shape: Shape, *, approved: bool) -> Held | None:
-    """The first guard that speaks, or None. An approval of exactly this plan silences them all."""
-    if approved:
-        return None
-    return _too_small(guard, shape) or _too_much(guard, shape)
+def held_because(made: Sequence[GuardCheck], *, approved: bool) -> str | None:
+    """What the first guard says that does not pass, or None. An approval of exactly this plan silences them all."""
+    return next((check.problem for check in made if check.problem), None) if not approved else None
 
 
-def _too_small(guard: Guard, shape: Shape) -> Held | None:
-    if shape.audience_size < guard.min_audience_rows:
-        size = "is empty" if not shape.audience_size else f"has {shape.audience_size} rows"
-        return Held(
-            f"the audience {size}, and the destination holds {shape.held} (min_audience_rows: {guard.min_audience_rows})"
+def _sizes(guard: Guard, shape: Shape) -> Iterator[GuardCheck]:
+    least, most = guard.min_audience_rows, guard.max_added_rows
+    size = "is empty" if not shape.audience_size else f"has {shape.audience_size} rows"
+    yield GuardCheck(
+        name="min_audience_rows",
+        figure=shape.audience_size,
+        limit=least,
+        problem=f"the audience {size}, and the destination holds {shape.held} (min_audience_rows: {least})"
+        if shape.audience_size < least
+        else None,
+    )
+    if most is not None:
+        yield GuardCheck(
+            name="max_added_rows",
+            figure=shape.added,
+            limit=most,
+            problem=f"it would add {shape.added} rows (max_added_rows: {most})"
+            if shape.added > most
+            else None,
         )
-    if guard.max_added_rows is not None and shape.added > guard.max_added_rows:
-        return Held(f"it would add {shape.added} rows (max_added_rows: {guard.max_added_rows})")
-    return None
 
 
-def _too_much(guard: Guard, shape: Shape) -> Held | None:
+def _shares(guard: Guard, shape: Shape) -> Iterator[GuardCheck]:
+    """Shares of what the destination holds; a first run and messages have nothing to compare with."""
     if not shape.held or shape.is_append:
-        return None
-    limits = (
+        return
+    for verb, rows, share, name in (
         ("remove", shape.removed, guard.max_removed_share, "max_removed_share"),
         ("add", shape.added, guard.max_added_share, "max_added_share"),
         ("change", shape.changed, guard.max_changed_share, "max_changed_share"),
-    )
-    for verb, rows, share, name in limits:
-        if rows > max(share * shape.held, guard.floor_rows):
-            return Held(
-                f"it would {verb} {rows} of {shape.held} rows, {rows / shape.held:.0%} ({name}: {share:g})"
-            )
-    return None
+    ):
+        limit = max(share * shape.held, guard.floor_rows)
+        problem = f"it would {verb} {rows} of {shape.held} rows, {rows / shape.held:.0%} ({name}: {share:g})"
+        yield GuardCheck(name=name, figure=rows, limit=limit, problem=problem if rows > limit else None)

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from functools import cached_property
+from typing import Any, TypeVar, overload
+
+import polars as pl
 
 from activations.errors import UnreadableResponse
+
+T = TypeVar("T")
 
 
 class Channel(StrEnum):
@@ -76,10 +81,12 @@ class Capabilities:
     removed and a new one added. The others change in place. None: all of them."""
     max_batch_rows: int
     max_batch_bytes: int | None = None
-    idempotent: bool = True
-    """Sending the same row twice changes nothing. False: an unclear answer is never repeated (messages)."""
+    called_by_pseudonym: bool = False
+    """A row's pseudonym is its name there, so nothing else has to be kept to find the row again."""
     settle_seconds: float = 900.0
     """Longest time after which the provider may still apply a request whose answer was lost."""
+    accepts_gzip: bool = False
+    """Bodies may come compressed, if the account says `compress: gzip`."""
     requests_per_second: float | None = None
     """The account's budget as the vendor documents it; `rate_limit:` in destinations.yml overrides it."""
 
@@ -102,6 +109,41 @@ class Change:
     """A keyed hash of (sync, identifiers), stable for ever and safe to give away: external ids, message keys."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Columns:
+    """Rows of a plan as columns of equal length: what `Change` says one by one."""
+
+    operations: pl.Series
+    destination_keys: pl.Series
+    pseudonyms: pl.Series
+    identifiers: pl.DataFrame
+    """Null: not given."""
+    fields: pl.DataFrame
+    cleared: frozenset[str]
+    """Fields whose null clears the destination's value. Any other null is left out."""
+
+
+class Later(Sequence[T]):
+    """A sequence that is made when somebody looks into it. Its length is known before."""
+
+    def __init__(self, length: int, make: Callable[[], Sequence[T]]) -> None:
+        self._length, self._make = length, make
+
+    def __len__(self) -> int:
+        return self._length
+
+    @overload
+    def __getitem__(self, index: int) -> T: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[T]: ...
+    def __getitem__(self, index: int | slice) -> T | Sequence[T]:
+        return self._made[index]
+
+    @cached_property
+    def _made(self) -> Sequence[T]:
+        return self._make()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
     """Rows that travel together. All are removals, or none is."""
@@ -112,6 +154,8 @@ class Batch:
     changes: Sequence[Change]
     idempotency_key: str
     """Same rows on the same occasion, same key. The occasion of state is the run; a message has one for ever."""
+    written: pl.DataFrame | None = field(default=None, repr=False, compare=False)
+    """What the destination's `write` made of exactly these rows; None: they are to be written one by one."""
 
     @property
     def is_removal(self) -> bool:
@@ -126,6 +170,17 @@ class RowResult:
     outcome: Outcome
     reason: str | None = None
     destination_key: str | None = None
+
+
+class AllDelivered(Later[RowResult]):
+    """Every row of a batch was taken, beyond doubt, and there is nothing else to say about any of them."""
+
+    def __init__(self, batch: Batch) -> None:
+        super().__init__(len(batch.changes), lambda: [_delivered(change) for change in batch.changes])
+
+
+def _delivered(change: Change) -> RowResult:
+    return RowResult(key=change.key, outcome=Outcome.DELIVERED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -203,16 +258,42 @@ class Counts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class GuardCheck:
+    """One guard and what it found. `problem` is a sentence with the numbers and the guard's name, or None."""
+
+    name: str
+    figure: int
+    limit: float
+    problem: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """A difference, frozen: which rows, in which order, against which state. Holds counts, never people."""
+    """A difference, frozen: which rows, against which state. Holds counts, never people.
+
+    `plan_id` is a hash of the four facts below it: two plans of one id do the same.
+    """
 
     plan_id: str
     sync: str
+    destination: str
+    mapping: str
+    """Signature of what is sent for a person, and where to."""
+    ledger_position: str
+    content_hash: str
+    """Of every row but removals that nothing may hold back."""
     counts: Counts
     rows: int
+    removals: int
+    """The first so many rows are removals."""
+    guards: Sequence[GuardCheck]
     held_reason: str | None
     created_at: datetime
     expires_at: datetime
+    requests: int = 0
+    """About how many API calls a run makes."""
+    seconds: float | None = None
+    """About how long it sends; None when there is neither a rate nor a run to go by."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import signal
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from enum import IntEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
@@ -20,7 +20,8 @@ from activations.cli.stand_in import sandbox_for, sandbox_places
 from activations.config import Project, sync_json_schema
 from activations.errors import ActivationsError
 from activations.model import RunStatus, SyncRun
-from activations.runner import Engine, load_project
+from activations.planning import Preview
+from activations.runner import Engine, OnProgress, load_project
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -40,6 +41,7 @@ class Exit(IntEnum):
     DONE, FAILED, USAGE, HELD, PARTIAL = range(5)
 
 
+_Runs = Callable[[str, OnProgress], SyncRun]
 _EXIT = {RunStatus.SUCCEEDED: Exit.DONE, RunStatus.PARTIAL: Exit.PARTIAL, RunStatus.HELD: Exit.HELD}
 
 
@@ -95,35 +97,74 @@ def check(context: typer.Context, as_json: Json = False) -> None:
 
 
 @app.command()
-def plan(context: typer.Context, syncs: Names = None, as_json: Json = False) -> None:
+def plan(
+    context: typer.Context,
+    syncs: Names = None,
+    rows: Annotated[int, typer.Option("--rows", min=0, help="Show so many rows of each operation, masked.")] = 0,
+    file: Annotated[
+        Path | None, typer.Option("--out", help="Write the plan of one sync down, for `apply`.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
     """Show what a run would do now. Sends nothing and changes nothing."""
     project = _load(context)
     engine = Engine(project)
-    plans = [engine.plan(name) for name in _names(project, syncs)]
-    _print([tables.plan_summary(p) for p in plans], as_json, lambda: out.print(tables.plan_table(plans)))
+    names = _names(project, syncs)
+    if file and len(names) != 1:
+        raise typer.BadParameter("name the one sync whose plan is written down", param_hint="--out")
+    found = [engine.preview(name, rows=rows) for name in names]
+    if file:
+        engine.save_plan(found[0], file)
+    _print([preview.summary() for preview in found], as_json, lambda: _show_plans(found, file))
+
+
+def _show_plans(found: Sequence[Preview], file: Path | None) -> None:
+    out.print(tables.plan_table([preview.plan for preview in found]))
+    for preview in found:
+        if preview.rows:
+            out.print(tables.rows_table(preview))
+    if file:
+        out.print(f"Written to {file}. To do exactly this: `activations apply {file}`", soft_wrap=True)
+
+
+@app.command()
+def apply(
+    context: typer.Context,
+    file: Annotated[Path, typer.Argument(metavar="PLAN", help="A file that `plan --out` wrote.")],
+    as_json: Json = False,
+) -> None:
+    """Deliver exactly the plan that was written down, or refuse because something moved or it expired."""
+    engine = Engine(_load(context))
+    name = engine.read_plan(file).sync
+    _deliver(engine, [name], lambda _, on_progress: engine.apply(file, on_progress), quiet=as_json)
 
 
 @app.command()
 def sync(context: typer.Context, syncs: Names = None, as_json: Json = False) -> None:
     """Plan and deliver. Ctrl-C ends after the batch in flight; the next run goes on."""
     project = _load(context)
-    names = _names(project, syncs)
     engine = Engine(project)
+    _deliver(engine, _names(project, syncs), engine.sync, quiet=as_json)
+
+
+def _deliver(engine: Engine, names: list[str], run: _Runs, *, quiet: bool) -> NoReturn:
+    """Run the syncs one after the other, show how each ended and end with the worst of it."""
     _stop_gently(engine)
-    with sandbox_for(project, names, notice=lambda text: None if as_json else err.print(text)) as reachable:
+    notice = lambda text: None if quiet else err.print(text)  # noqa: E731
+    with sandbox_for(engine.project, names, notice=notice) as reachable:
         engine.project = reachable
-        results = [_sync_one(engine, name, quiet=as_json) for name in names]
+        results = [_run_one(run, name, quiet=quiet) for name in names]
     finished = [found for found in results if isinstance(found, SyncRun)]
     as_data = [found.summary() if isinstance(found, SyncRun) else found for found in results]
-    _print(as_data, as_json, lambda: out.print(tables.run_table(finished)) if finished else None)
+    _print(as_data, quiet, lambda: out.print(tables.run_table(finished)) if finished else None)
     raise typer.Exit(_worst(results))
 
 
-def _sync_one(engine: Engine, name: str, *, quiet: bool) -> SyncRun | dict[str, Any]:
+def _run_one(run_sync: _Runs, name: str, *, quiet: bool) -> SyncRun | dict[str, Any]:
     """The run, or why there was none: one broken sync does not keep the others from running."""
     try:
         with progress_bar(name, quiet=quiet) as on_progress:
-            run = engine.sync(name, on_progress)
+            run = run_sync(name, on_progress)
     except ActivationsError as error:
         report(error, as_json=False)
         return {"sync": name, "run_status": RunStatus.FAILED.value, "error": str(error)}
@@ -182,18 +223,92 @@ def explain(
 @app.command()
 def release(
     context: typer.Context,
-    sync: Name,
     by: Annotated[str, typer.Option("--by", help="Who lets it pass; kept in the audit trail.")],
+    sync: Annotated[str | None, typer.Argument(help="A sync by name: the plan its last run held.")] = None,
+    plan: Annotated[
+        Path | None, typer.Option("--plan", help="A file that `plan --out` wrote, instead.")
+    ] = None,
     note: Annotated[str, typer.Option("--note", help="Why it may pass.")] = "",
     as_json: Json = False,
 ) -> None:
-    """Let the plan that a guard holds pass, once and exactly as it is. Then run the sync again."""
+    """Let a plan that a guard holds pass, once and exactly as it is. Then run the sync again, or apply the plan."""
     _require_name(by)
-    run_id = Engine(_load(context)).release(sync, by=by, note=note)
+    engine = Engine(_load(context))
+    if (sync is None) == (plan is None):
+        raise typer.BadParameter("name a sync, or a written plan with --plan")
+    if plan:
+        released, following = engine.release_plan(plan, by=by, note=note), f"activations apply {plan}"
+    else:
+        released, following = engine.release(str(sync), by=by, note=note), f"activations sync {sync}"
     _print(
-        {"released": run_id, "by": by},
+        {"released": released, "by": by},
         as_json,
-        lambda: out.print(f"The plan of run {run_id} may pass. Next: `activations sync {sync}`"),
+        lambda: out.print(f"The plan {released} may pass. Next: `{following}`", soft_wrap=True),
+    )
+
+
+By = Annotated[str, typer.Option("--by", help="Who decides it; kept in the audit trail.")]
+Note = Annotated[str, typer.Option("--note", help="Why.")]
+
+
+@app.command()
+def retry(context: typer.Context, sync: Name, by: By, note: Note = "", as_json: Json = False) -> None:
+    """Let the next run try the rows again that the destination refused, though their values are the same."""
+    _require_name(by)
+    rows = Engine(_load(context)).retry(sync, by=by, note=note)
+    _print(
+        {"retried": rows, "by": by},
+        as_json,
+        lambda: out.print(f"{rows} refused rows are tried again. Next: `activations sync {sync}`"),
+    )
+
+
+@app.command()
+def resolve(
+    context: typer.Context,
+    sync: Name,
+    delivered: Annotated[
+        str | None,
+        typer.Option("--delivered", metavar="HANDLE", help="It did arrive; say in --note how you know."),
+    ] = None,
+    resend: Annotated[
+        str | None, typer.Option("--resend", metavar="HANDLE", help="Send it again, as a new message.")
+    ] = None,
+    by: Annotated[str, typer.Option("--by", help="Who decides it; kept in the audit trail.")] = "",
+    second: Annotated[str, typer.Option("--second", help="Who agrees that it is sent again.")] = "",
+    note: Annotated[str, typer.Option("--note", help="The evidence, or why.")] = "",
+    as_json: Json = False,
+) -> None:
+    """List the messages in doubt of a sync, or settle one that a person found out about."""
+    engine = Engine(_load(context))
+    if delivered and resend:
+        raise typer.BadParameter("a message was delivered or is sent again, not both", param_hint="--resend")
+    if delivered:
+        _require_name(by)
+        _require_evidence(note)
+        engine.mark_delivered(sync, delivered, by=by, note=note)
+    elif resend:
+        _require_name(by)
+        engine.resend(sync, resend, by=by, second=second, note=note)
+    messages = engine.in_doubt(sync)
+    _print(
+        [tables.message_summary(message) for message in messages],
+        as_json,
+        lambda: out.print(tables.messages_table(sync, messages)),
+    )
+
+
+@app.command()
+def resync(context: typer.Context, sync: Name, by: By, note: Note = "", as_json: Json = False) -> None:
+    """Send everybody's values again with the next run, without forgetting who has to leave. Guards still speak."""
+    _require_name(by)
+    rows = Engine(_load(context)).resync(sync, by=by, note=note)
+    _print(
+        {"resynced": rows, "by": by},
+        as_json,
+        lambda: out.print(
+            f"{rows} rows are sent again. `activations plan {sync}` shows whether a guard holds it."
+        ),
     )
 
 
@@ -230,8 +345,8 @@ def suppress(
 def forget(
     context: typer.Context,
     sync: Name,
-    by: Annotated[str, typer.Option("--by", help="Who decides it; kept in the audit trail.")],
-    note: Annotated[str, typer.Option("--note", help="Why.")] = "",
+    by: By,
+    note: Note = "",
     as_json: Json = False,
 ) -> None:
     """Forget what the destination of a sync holds: the next run sends everybody again. Messages are not repeated."""
@@ -312,6 +427,11 @@ def _print(data: Any, as_json: bool, show: Callable[[], None]) -> None:
 def _require_name(by: str) -> None:
     if not by.strip():
         raise ActivationsError("this needs the name of a person: --by")
+
+
+def _require_evidence(note: str) -> None:
+    if not note.strip():
+        raise ActivationsError("say how you know that it arrived: --note")
 
 
 def _read_identifier() -> str:

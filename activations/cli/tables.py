@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from rich.markup import escape
 from rich.table import Table
 
 from activations.explain import Explanation
+from activations.journal import MessageInDoubt
 from activations.model import Counts, Plan, RunStatus, SyncRun
+from activations.planning import Preview
 
 _COLOURS = {
     RunStatus.SUCCEEDED: "green",
@@ -40,6 +43,8 @@ def plan_table(plans: Sequence[Plan]) -> Table:
     """What would change, per sync."""
     rows = list(_scope_rows([plan.counts for plan in plans]))
     rows.append(("guard", ["held" if plan.held_reason else "passes" for plan in plans]))
+    rows.append(("API calls, about", _numbers(plan.requests for plan in plans)))
+    rows.append(("duration, about", [_duration(plan.seconds) for plan in plans]))
     table = _table(
         "What a run would do now",
         [_heading(plan.sync) for plan in plans],
@@ -51,17 +56,39 @@ def plan_table(plans: Sequence[Plan]) -> Table:
     return table
 
 
-def plan_summary(plan: Plan) -> dict[str, Any]:
-    """A plan as JSON: counts by operation and reason."""
-    counts = {name: _jsonable(getattr(plan.counts, name)) for name in Counts.__dataclass_fields__}
-    return {
-        "sync": plan.sync,
-        "plan_id": plan.plan_id,
-        **counts,
-        "held_reason": plan.held_reason,
-        "created_at": plan.created_at.isoformat(),
-        "expires_at": plan.expires_at.isoformat(),
-    }
+def rows_table(preview: Preview) -> Table:
+    """Rows of one plan, each person under a keyed hash."""
+    plan, shown = preview.plan, len(preview.rows)
+    title = f"{plan.sync}: {shown:,} of {plan.rows:,} rows"
+    table = Table(title=title, title_justify="left")
+    for heading in ("person", "operation", "what changes", "fingerprint"):
+        table.add_column(heading, overflow="fold")
+    for row in preview.rows:
+        what = ", ".join(row.fields) or (row.reason or "").replace("_", " ")
+        table.add_row(
+            row.person, row.operation.value, plain(what), f"{row.before or '–'} → {row.after or '–'}"
+        )
+    return table
+
+
+def message_summary(message: MessageInDoubt) -> dict[str, Any]:
+    return {**asdict(message), "claimed_at": message.claimed_at.isoformat()}
+
+
+def messages_table(sync: str, messages: Sequence[MessageInDoubt]) -> Table:
+    """Messages nobody knows the fate of, with the handle to name one by."""
+    table = Table(title=f"{sync}: {len(messages):,} messages in doubt", title_justify="left")
+    for heading in ("handle", "sent at (UTC)", "why in doubt", "provider's id", "run"):
+        table.add_column(heading, overflow="fold")
+    for message in messages:
+        table.add_row(
+            message.handle,
+            f"{message.claimed_at:%Y-%m-%d %H:%M:%S}",
+            plain((message.reason or "–").replace("_", " ")),
+            plain(message.provider_id or "–"),
+            message.run_id,
+        )
+    return table
 
 
 def held_text(run: SyncRun) -> str:
@@ -138,6 +165,12 @@ def _table(title: str, headings: Sequence[str], rows: Iterable[Row], sections: s
     return table
 
 
+def _duration(seconds: float | None) -> str:
+    if seconds is None:
+        return "unknown"
+    return f"{seconds:,.1f} s" if seconds < 120 else f"{seconds / 60:,.0f} min"
+
+
 def _coloured(status: RunStatus) -> str:
     colour = _COLOURS.get(status)
     word = status.value.replace("_", " ")
@@ -146,7 +179,3 @@ def _coloured(status: RunStatus) -> str:
 
 def _numbers(values: Iterable[int]) -> list[str]:
     return [f"{value:,}" for value in values]
-
-
-def _jsonable(value: Any) -> Any:
-    return dict(value) if isinstance(value, Mapping) else value

@@ -13,16 +13,25 @@ from typer.testing import CliRunner
 
 from activations.cli import app as cli
 from activations.runner import Engine
-from tests.engine.world import World, cannot_connect, refuse_rows
+from tests.engine.world import World, cannot_connect, lost_after, refuse_rows
 
 
 @pytest.fixture
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    return reachable(tmp_path, monkeypatch, "mirror")
+
+
+@pytest.fixture
+def messages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    return reachable(tmp_path, monkeypatch, "append")
+
+
+def reachable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str) -> World:
     """A world whose other side the commands reach: they build their own engine, we hand it our transport and clock."""
     monkeypatch.delenv("ACTIVATIONS_VAR", raising=False)
     monkeypatch.delenv("DBT_TARGET_PATH", raising=False)
     monkeypatch.setenv("ACTIVATIONS_SANDBOX_URL", "http://127.0.0.1:9")
-    world = World(tmp_path, guard={"floor_rows": 0})
+    world = World(tmp_path, mode=mode, guard={"floor_rows": 0})
     monkeypatch.setattr(
         cli, "Engine", lambda project: Engine(project, clock=world.clock, transport=world._transport)
     )
@@ -143,3 +152,42 @@ def test_exposures_are_written_checked_and_stale(world: World) -> None:
 
 def test_markup_in_names_has_no_power_over_the_terminal(world: World) -> None:
     assert "[bold]x" in invoke("explain", "[bold]x").stdout
+
+
+def test_a_plan_is_written_down_and_applied(world: World, tmp_path: Path) -> None:
+    world.add("a", "b").build()
+    file = str(tmp_path / "people.json")
+    assert "activations apply" in invoke("plan", "people", "--out", file).stdout
+    assert [run["delivered"] for run in data("apply", file)] == [2]
+    again = invoke("apply", file)
+    assert again.exit_code == cli.Exit.FAILED
+    assert "another run moved the ledger" in again.stderr
+
+
+def test_a_held_plan_is_released_by_its_file(world: World, tmp_path: Path) -> None:
+    world.add(*"abcd").run()
+    world.drop("a", "b").build()
+    file = str(tmp_path / "people.json")
+    invoke("plan", "people", "--out", file)
+    assert invoke("apply", file).exit_code == cli.Exit.HELD
+    assert invoke("release", "--plan", file, "--by", "ops").exit_code == cli.Exit.DONE
+    assert invoke("apply", file).exit_code == cli.Exit.DONE
+
+
+def test_one_plan_a_file_and_one_thing_to_release(world: World, tmp_path: Path) -> None:
+    world.sync_file.with_name("second.yml").write_text(world.sync_file.read_text())
+    assert invoke("plan", "--out", str(tmp_path / "x.json")).exit_code == cli.Exit.USAGE
+    assert invoke("release", "--by", "ops").exit_code == cli.Exit.USAGE
+    assert invoke("release", "people", "--plan", "x", "--by", "ops").exit_code == cli.Exit.USAGE
+
+
+def test_a_message_in_doubt_is_listed_and_settled(messages: World) -> None:
+    messages.other.script.append(lost_after)
+    assert messages.add("a").run().in_doubt == 1
+    [message] = data("resolve", "people")
+    assert "timeout" in invoke("resolve", "people").stdout
+    assert "how you know" in str(
+        invoke("resolve", "people", "--delivered", message["handle"], "--by", "x").exception
+    )
+    assert data("resolve", "people", "--delivered", message["handle"], "--by", "ops", "--note", "log") == []
+    assert "0 refused rows" in invoke("retry", "people", "--by", "ops").stdout
