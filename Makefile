@@ -10,7 +10,7 @@ export VIRTUAL_ENV := $(CURDIR)/.venv
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 # pip and uv may be told about indexes of their own by the machine; the project names none.
 
-.PHONY: help demo dev bench simulate ablations test test-postgres check format lock clean
+.PHONY: help demo dev bench simulate ablations kill test test-postgres check format lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 15
@@ -35,6 +35,12 @@ simulate: .venv/.dev ## Run the engine through SEEDS=500 seeded schedules of fau
 
 ablations: .venv/.dev ## Take one protective measure after the other out of the engine; the simulation has to notice
 	@$(RUN)python -m tests.simulation --ablations --seeds $(SEEDS) --workers $(WORKERS)
+
+KILLS ?= 200
+JOURNAL ?= sqlite
+
+kill: .venv/.dev ## Kill the real command KILLS=200 times with kill -9; the next one puts everything right (JOURNAL=postgres)
+	@$(RUN)python -m tests.kill --kills $(KILLS) --journal $(JOURNAL) --workers $(WORKERS)
 
 bench: .venv/.demo ## Measure the engine against floors and peers (QUICK=1: a tenth)
 	@$(RUN)python -m benchmarks $(if $(QUICK),--quick)

@@ -12,6 +12,7 @@ from activations.config import Project, Sync
 from activations.digests import SEPARATOR
 from activations.manifest import Manifest, check_sync
 from activations.planning import PlanInput
+from activations.planning.gate import Rules
 from activations.planning.planner import compare, statements_for
 from activations.planning.statements import DIFFERENCE, OPEN_ROWS, SCOPE
 from activations.warehouses import Session, Warehouse
@@ -65,7 +66,7 @@ def explain(
     # In scope by the rules, and yet waiting, or with an address that somebody else holds.
     kept_back = {verdict for (verdict,) in changes if ":" in verdict}
     verdicts = kept_back or {verdict for (verdict,) in scope}
-    eligibility = session.rows(statements.eligibility_of(person))
+    eligibility = session.rows(Rules(statements).eligibility_of(person))
     mine = exp.column("sync").eq(sync.name)
     acknowledged = session.rows(
         exp.select("max(acked_at)").from_("activation.sync_snapshot").where(mine, _of(person, "primary_key"))

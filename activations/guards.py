@@ -33,13 +33,15 @@ def held_because(made: Sequence[GuardCheck], *, approved: bool) -> str | None:
 
 def _sizes(guard: Guard, shape: Shape) -> Iterator[GuardCheck]:
     least, most = guard.min_audience_rows, guard.max_added_rows
+    # Nothing can be lost by an empty audience where nobody is held, and a day without messages is an ordinary day.
+    matters = shape.audience_size or (shape.held and not shape.is_append)
     size = "is empty" if not shape.audience_size else f"has {shape.audience_size} rows"
     yield GuardCheck(
         name="min_audience_rows",
         figure=shape.audience_size,
         limit=least,
         problem=f"the audience {size}, and the destination holds {shape.held} (min_audience_rows: {least})"
-        if shape.audience_size < least
+        if matters and shape.audience_size < least
         else None,
     )
     if most is not None:

@@ -10,21 +10,23 @@ from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 
-import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+import sqlglot.expressions as exp
 from sqlglot import parse
 
 from activations.config import Sync
-from activations.errors import PlanRejected
-from activations.journal import Batch, Journal, Lease
+from activations.errors import PlanRejected, WarehouseError
+from activations.journal import Journal, Lease
 from activations.manifest import Relation
-from activations.model import Outcome, SyncRun
-from activations.planning.planfile import PlanFile
+from activations.merging import Outcomes, offered
+from activations.model import SyncRun
+from activations.planning.refreshing import sieve_file
 from activations.warehouses import Session, Warehouse
 
 SNAPSHOT = Relation(schema="activation", name="sync_snapshot")
 
-_ROWS = "merged_rows"
-_DELIVERED = "outcome = 'delivered'"
+_HASHES = "merged_hashes"
 
 
 def prepare(warehouse: Warehouse) -> None:
@@ -36,6 +38,8 @@ def prepare(warehouse: Warehouse) -> None:
             "select 1 from information_schema.schemata where schema_name = ?", [SNAPSHOT.schema]
         )
         for statement in statements:
+            if isinstance(statement, exp.Alter) and "field_marks" in session.columns(SNAPSHOT):
+                continue  # whoever may write the tables need not own them
             # Even `if not exists` asks for the right to create schemas, which the engine need not have.
             if not (has_schema and statement.args.get("kind") == "SCHEMA"):
                 session.run(statement.sql(dialect=warehouse.dialect))
@@ -43,26 +47,50 @@ def prepare(warehouse: Warehouse) -> None:
 
 def merge(session: Session, journal: Journal, lease: Lease, sync: Sync, plans: Path) -> int:
     """Move every recorded outcome of the sync into the ledger. Returns how many rows moved."""
+    _require_layout(session)
     mark = _mark(session, journal, sync)
     batches = [batch for batch in journal.unmerged(sync.name) if (batch.outcome_seq or 0) > mark]
-    rows = _rows(batches, plans)
     last = max((batch.outcome_seq or 0 for batch in batches), default=mark)
     if batches:
-        session.load(_ROWS, rows.to_arrow())
-        with session.transaction():
+        with session.transaction(), offered(session, batches, plans) as outcomes:
             _move_mark(session, journal, sync, mark, last)
-            _append_changelog(session, journal, sync)
-            _move_snapshot(session, sync)
-            _move_rejections(session, sync)
+            _append_changelog(session, journal, sync, outcomes)
+            _move_snapshot(session, sync, outcomes)
+            _move_rejections(session, sync, outcomes)
             _remember_place(session, sync)
     journal.merged(lease, last)
     _save_runs(session, journal, lease, sync)
-    return rows.height
+    return sum(batch.span.count for batch in batches)
+
+
+def refresh(session: Session, sync: Sync, plan: Path) -> None:
+    """Add the hashes that the plan found missing for rows that are as the destination holds them."""
+    path = sieve_file(plan)
+    if not path.exists():
+        return
+    with session.transaction(), session.offer(_HASHES, lambda: _read(path)):
+        session.run(
+            f"update activation.sync_snapshot as s set sieve = h.sieve, field_marks = h.field_marks from {_HASHES} as h "
+            "where s.sync = ? and s.primary_key = h.row_key and s.identity = h.identity and s.payload_hash = h.payload_hash",
+            [sync.name],
+        )
+    path.unlink()
+
+
+def resync(session: Session, sync: Sync) -> int:
+    """The next plan asserts everybody as changed, and still removes who left. Returns how many rows that are."""
+    session.run(
+        "update activation.sync_snapshot set payload_hash = null, sieve = null, field_marks = null where sync = ?",
+        [sync.name],
+    )
+    [(rows,)] = session.rows("select count(*) from activation.sync_snapshot where sync = ?", [sync.name])
+    return int(rows)
 
 
 def check(session: Session, journal: Journal, sync: Sync) -> None:
     """Whether the snapshot may be planned against: it has everything the journal gave it, and it speaks of the place
     the sync points to. Otherwise somebody would be left behind, or sent to somewhere they are not."""
+    _require_layout(session)
     start_over = f"To start over, `activations forget {sync.name} --by NAME --note WHY`: the next run sends everybody again"
     if _mark(session, journal, sync) < journal.merged_through(sync.name):
         raise PlanRejected(
@@ -141,85 +169,58 @@ def _move_mark(session: Session, journal: Journal, sync: Sync, expected: int, la
     session.run("insert into activation.merge_mark values (?, ?, ?)", [sync.name, journal.journal_id, last])
 
 
-def _rows(batches: Sequence[Batch], plans: Path) -> pl.DataFrame:
-    """One line per outcome: what the plan file says about the row, and what became of it."""
-    by_plan: dict[str, list[Batch]] = {}
-    for batch in batches:
-        by_plan.setdefault(batch.plan_path, []).append(batch)
-    frames = [_plan_rows(PlanFile(plans / name), found) for name, found in by_plan.items()]
-    return pl.concat(frames) if frames else pl.DataFrame()
+def _require_layout(session: Session) -> None:
+    if "field_marks" not in session.columns(SNAPSHOT):
+        raise WarehouseError("the ledger's tables are those of an older version. Run `activations init`")
 
 
-def _plan_rows(plan: PlanFile, batches: Sequence[Batch]) -> pl.DataFrame:
-    if not plan.path.exists():
-        raise PlanRejected(
-            f"the plan {plan.path.name} is gone before its outcomes were in the ledger. Restore it from a backup of the state folder"
-        )
-    outcomes = pl.concat([_batch_rows(batch) for batch in batches])
-    return (
-        outcomes.join(plan.ledger_rows(), on="position", how="inner")
-        .with_columns(pl.coalesce("new_destination_key", "destination_key").alias("destination_key"))
-        .drop("new_destination_key")
-    )
+def _read(path: Path) -> pa.RecordBatchReader:
+    file = pq.ParquetFile(path)
+    return pa.RecordBatchReader.from_batches(file.schema_arrow, file.iter_batches())
 
 
-def _batch_rows(batch: Batch) -> pl.DataFrame:
-    positions = range(batch.span.first, batch.span.first + batch.span.count)
-    exceptions = {position: (outcome, reason) for position, outcome, reason in batch.exceptions}
-    delivered = (Outcome.DELIVERED, None)
-    return pl.DataFrame(
-        {
-            "position": pl.Series(positions, dtype=pl.UInt32),
-            "outcome": [exceptions.get(p, delivered)[0].value for p in positions],
-            "reason": pl.Series([exceptions.get(p, delivered)[1] for p in positions], dtype=pl.String),
-            "new_destination_key": pl.Series(
-                batch.destination_keys or [None] * batch.span.count, dtype=pl.String
-            ),
-            "seq": pl.Series([batch.outcome_seq] * batch.span.count, dtype=pl.Int64),
-            "run_id": [batch.run_id] * batch.span.count,
-            "recorded_at": pl.Series([batch.recorded_at] * batch.span.count, dtype=pl.Datetime("us")),
-        }
-    )
-
-
-def _append_changelog(session: Session, journal: Journal, sync: Sync) -> None:
+def _append_changelog(session: Session, journal: Journal, sync: Sync, outcomes: Outcomes) -> None:
     session.run(
-        f"insert into activation.sync_changelog select ?, seq, position, run_id, ?, ?, ?, row_key, operation, outcome, reason, payload_hash, recorded_at from {_ROWS}",
+        "insert into activation.sync_changelog select ?, seq, position, run_id, ?, ?, ?, row_key, verdict, outcome, reason, payload_hash, recorded_at "
+        f"from {outcomes.every} as m",
         [journal.journal_id, sync.name, sync.channel.value, sync.purpose],
     )
 
 
-def _latest(where: str) -> str:
-    """A row sent twice in one merge counts by its last outcome."""
-    ranked = f"select *, row_number() over (partition by row_key, identity order by seq desc) as newest from {_ROWS} where {where}"
-    return f"(select * from ({ranked}) as ranked where newest = 1) as m"
-
-
-def _move_snapshot(session: Session, sync: Sync) -> None:
-    delivered = _latest(_DELIVERED)
+def _move_snapshot(session: Session, sync: Sync, outcomes: Outcomes) -> None:
+    delivered = outcomes.latest("outcome = 'delivered'")
+    if _has_rows(session, "sync_snapshot", sync):
+        session.run(
+            f"delete from activation.sync_snapshot as s using {delivered} as m where s.sync = ? and s.primary_key = m.row_key and s.identity = m.identity",
+            [sync.name],
+        )
     session.run(
-        f"delete from activation.sync_snapshot as s using {delivered} where s.sync = ? and s.primary_key = m.row_key and s.identity = m.identity",
-        [sync.name],
-    )
-    session.run(
-        f"insert into activation.sync_snapshot select ?, row_key, identity, payload_hash, destination_key, run_id, recorded_at from {delivered} where operation <> 'removed'",
+        "insert into activation.sync_snapshot (sync, primary_key, identity, payload_hash, destination_key, acked_run_id, acked_at, sieve, field_marks) "
+        f"select ?, row_key, identity, payload_hash, destination_key, run_id, recorded_at, sieve, field_marks from {delivered} as m where verdict <> 'removed'",
         [sync.name],
     )
 
 
-def _move_rejections(session: Session, sync: Sync) -> None:
+def _move_rejections(session: Session, sync: Sync, outcomes: Outcomes) -> None:
     """Refused rows appear or are counted up; rows that a destination took since then disappear."""
     mine = "r.sync = ? and r.primary_key = m.row_key and r.identity = m.identity"
-    refused = _latest("outcome = 'rejected'")
-    session.run(
-        f"update activation.rejected_records as r set reason = m.reason, last_seen_at = m.recorded_at, attempts = r.attempts + 1 from {refused} where {mine}",
-        [sync.name],
-    )
-    session.run(
-        f"insert into activation.rejected_records select ?, m.row_key, m.identity, m.reason, m.recorded_at, m.recorded_at, 1 from {refused} "
-        "where not exists (select 1 from activation.rejected_records as r where r.sync = ? and r.primary_key = m.row_key and r.identity = m.identity)",
-        [sync.name, sync.name],
-    )
-    session.run(
-        f"delete from activation.rejected_records as r using {_latest(_DELIVERED)} where {mine}", [sync.name]
-    )
+    if outcomes.has_rejections:
+        refused = outcomes.latest("outcome = 'rejected'")
+        session.run(
+            f"update activation.rejected_records as r set reason = m.reason, last_seen_at = m.recorded_at, attempts = r.attempts + 1 from {refused} as m where {mine}",
+            [sync.name],
+        )
+        session.run(
+            f"insert into activation.rejected_records select ?, m.row_key, m.identity, m.reason, m.recorded_at, m.recorded_at, 1 from {refused} as m "
+            "where not exists (select 1 from activation.rejected_records as r where r.sync = ? and r.primary_key = m.row_key and r.identity = m.identity)",
+            [sync.name, sync.name],
+        )
+    if _has_rows(session, "rejected_records", sync):
+        delivered = outcomes.latest("outcome = 'delivered'")
+        session.run(
+            f"delete from activation.rejected_records as r using {delivered} as m where {mine}", [sync.name]
+        )
+
+
+def _has_rows(session: Session, table: str, sync: Sync) -> bool:
+    return bool(session.rows(f"select 1 from activation.{table} where sync = ? limit 1", [sync.name]))

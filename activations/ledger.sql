@@ -25,8 +25,13 @@ create table if not exists activation.sync_changelog (
 -- One row per row that a destination holds by its own word; unique by (sync, primary_key, identity).
 create table if not exists activation.sync_snapshot (
     sync varchar not null, primary_key varchar not null, identity varchar not null, payload_hash varchar,
-    destination_key varchar, acked_run_id varchar not null, acked_at timestamp not null
+    destination_key varchar, acked_run_id varchar not null, acked_at timestamp not null,
+    sieve bigint,                        -- hash of the audience's row as it was read; see planning/sieve.py
+    field_marks integer[]                -- sixteen bits of the mapping and of each field; see planning/marks.py
 );
+-- Ledgers from before there were these columns.
+alter table activation.sync_snapshot add column if not exists sieve bigint;
+alter table activation.sync_snapshot add column if not exists field_marks integer[];
 
 -- One row per row that a destination refused and that nobody has corrected yet.
 create table if not exists activation.rejected_records (

@@ -1,49 +1,32 @@
-"""The only place that puts the parts together: configuration, warehouse, journal, destination, clock."""
+"""The engine as programs and people use it: every command is a method of `Engine`."""
 
 from __future__ import annotations
 
-import os
-import socket
 import uuid
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
-from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
-from threading import Event
-from typing import Any
 
-import polars as pl
-import pyarrow as pa
 import sqlglot.expressions as exp
 
 from activations import config, ledger
-from activations.clock import Clock, SystemClock
-from activations.config import Environment, Project, Sync
-from activations.config.documents import parse_model
-from activations.config.project import secret_keys
-from activations.delivery import Deliverer, Progress, RequestsTransport, Rows, Tally, Transport
-from activations.delivery.rate import RateLimiter
-from activations.delivery.sealing import Sealer
-from activations.destinations.base import Destination
+from activations.config import Project
+from activations.cost import with_cost
 from activations.destinations.registry import KINDS
-from activations.digests import Digester, forms_of_identity
-from activations.errors import ActivationsError, PlanRejected, WarehouseError
+from activations.digests import forms_of_identity
+from activations.errors import ActivationsError, PlanRejected
 from activations.explain import Explanation, explain
-from activations.journal import Batch, Journal, Lease, OpenState
+from activations.journal import MessageInDoubt
 from activations.manifest import check_sync, load_manifest
-from activations.model import Counts, Outcome, Plan, RunStatus, SyncRun
-from activations.planning import FrozenPlan, PlanFile, PlanInput, make_plan
-from activations.planning.planner import OPEN_ROW_COLUMNS
-from activations.sandbox.credentials import base_url_for, credentials_for
-from activations.warehouses import DuckDBWarehouse, Session, Warehouse
+from activations.model import Plan, RunStatus, SyncMode, SyncRun
+from activations.parts import Parts, build_destination
+from activations.planning import PlanDocument, Preview, document, some_rows
+from activations.run import OnProgress, Run, discard_plans, new_run, recover
+
+__all__ = ["Engine", "OnProgress", "load_project"]
 
 APPROVAL_VALID = timedelta(hours=24)
-LONGEST_PAUSE = 30.0
-"""Seconds a run waits for a destination that asked to be left alone; a longer wait is left to the next run."""
-
-OnProgress = Callable[[Progress], None]
 
 
 def load_project(root: Path | None = None) -> Project:
@@ -51,72 +34,76 @@ def load_project(root: Path | None = None) -> Project:
     return config.load_project(root, KINDS)
 
 
-def open_warehouse(project: Project, clock: Clock | None = None) -> Warehouse:
-    settings = project.settings.warehouse
-    if settings.type == "postgres":
-        return _open_postgres(project)
-    return DuckDBWarehouse(
-        project.warehouse_path,
-        wait_seconds=settings.wait_seconds,
-        memory_limit=settings.memory_limit,
-        clock=clock,
-    )
-
-
-def _open_postgres(project: Project) -> Warehouse:
-    try:
-        from activations.warehouses.postgres import PostgresWarehouse  # an extra that few have installed
-    except ModuleNotFoundError as error:
-        raise WarehouseError(
-            f"the warehouse is Postgres, and the package {error.name} is not installed. Run `pip install -r requirements-postgres.lock`"
-        ) from None
-    return PostgresWarehouse(project.warehouse_dsn(), wait_seconds=project.settings.warehouse.wait_seconds)
-
-
 @dataclass(slots=True)
-class Engine:
+class Engine(Parts):
     """Plans and runs the syncs of one project."""
-
-    project: Project
-    clock: Clock = field(default_factory=SystemClock)
-    transport: Callable[[Sync], Transport] | None = None
-    """How a sync reaches its destination; tests hand in their own."""
-    stop: Event = field(default_factory=Event)
-    """Set it, and the run ends after the batch in flight with a true state."""
 
     def prepare(self) -> None:
         """Create what dbt and the engine expect: the ledger's tables and the journal."""
-        ledger.prepare(self._warehouse())
-        with self._journal():
+        ledger.prepare(self.warehouse())
+        with self.journal():
             pass
 
     def plan(self, name: str) -> Plan:
         """What a run would do now. Sends nothing; what an earlier run left is settled first, as a run would do."""
+        return self.preview(name).plan
+
+    def preview(self, name: str, *, rows: int = 0) -> Preview:
+        """What a run would do now, with at most so many rows of each operation."""
         sync = self.project.sync(name)
-        with self._journal() as journal, journal.lease(name, _owner()) as lease:
+        with self.leased(name) as (journal, lease):
             recover(self, sync, journal, lease)
-            self._merge_pending(sync, journal, lease)
-            path = self._plans / f"preview-{uuid.uuid4().hex[:12]}.parquet"
+            self.merge_pending(sync, journal, lease)
+            path = self.plans / f"preview-{name}-{uuid.uuid4().hex[:12]}.parquet"
             try:
-                with self._warehouse().read() as session:
-                    return self._make_plan(sync, journal, session, path).plan
+                with self.warehouse().read() as session:
+                    frozen = self.make_plan(sync, journal, session, path)
+                return Preview(
+                    plan=with_cost(frozen.plan, sync, journal),
+                    rows=some_rows(frozen.frozen.file, sync, rows),
+                )
             finally:
                 path.unlink(missing_ok=True)
 
+    def save_plan(self, preview: Preview, path: Path) -> None:
+        """Write a plan down, to be read and applied."""
+        document.write(path, preview.summary(), self.digester("plan"))
+
     def sync(self, name: str, on_progress: OnProgress | None = None) -> SyncRun:
         """Plan and deliver. Returns the finished run, also a failed or held one; raises when no plan could be made."""
+        return self._run(name, on_progress, None)
+
+    def read_plan(self, path: Path) -> PlanDocument:
+        """A plan that was written down by this installation and has not expired."""
+        written = document.read(path, self.digester("plan"))
+        written.check_time(self.clock.now())
+        return written
+
+    def apply(self, plan: Path, on_progress: OnProgress | None = None) -> SyncRun:
+        """Deliver exactly the plan that was written down; PlanRejected when it no longer is what a run would do."""
+        written = self.read_plan(plan)
+        return self._run(written.sync, on_progress, written)
+
+    def _run(self, name: str, on_progress: OnProgress | None, expected: PlanDocument | None) -> SyncRun:
         sync = self.project.sync(name)
         destination = build_destination(self.project, sync)
-        with self._journal() as journal, journal.lease(name, _owner()) as lease:
-            run = _Run(engine=self, sync=sync, journal=journal, lease=lease, destination=destination)
+        with self.leased(name) as (journal, lease):
+            run = Run(
+                parts=self,
+                sync=sync,
+                journal=journal,
+                lease=lease,
+                destination=destination,
+                expected=expected,
+            )
             return run.go(on_progress or (lambda _: None))
 
     def status(self) -> list[SyncRun]:
         """The last run of every sync, in the order of their names; a sync that never ran is NEVER_RUN."""
-        with self._journal() as journal:
+        with self.journal() as journal:
             last = journal.last_runs()
         return [
-            SyncRun.from_summary(last[n]) if n in last else _new_run(s, "", None, RunStatus.NEVER_RUN)
+            SyncRun.from_summary(last[n]) if n in last else new_run(s, "", None, RunStatus.NEVER_RUN)
             for n, s in self.project.syncs.items()
         ]
 
@@ -131,10 +118,17 @@ class Engine:
         manifest.relation(self.project.settings.dbt.holdouts)
         return list(self.project.syncs)
 
+    def release_plan(self, plan: Path, *, by: str, note: str) -> str:
+        """Let the plan that was written down pass the guards, once, as it is. Returns the plan's id."""
+        written = self.read_plan(plan)
+        with self.journal() as journal:
+            journal.approve(written.sync, written.content_hash, by=by, note=note, valid=APPROVAL_VALID)
+        return written.plan_id
+
     def release(self, name: str, *, by: str, note: str) -> str:
         """Let the plan that is held pass, once, as it is. Returns the run that held it."""
         self.project.sync(name)
-        with self._journal() as journal:
+        with self.journal() as journal:
             held = journal.held_plan(name)
             if held is None:
                 raise PlanRejected(
@@ -147,28 +141,65 @@ class Engine:
         """From the next claim on, nothing but a removal leaves for these people, whichever of their identifiers was
         named. Returns how many of the identifiers belong to somebody that dbt knows; the others are kept too."""
         digests, known = self._digests_of(identifiers)
-        with self._journal() as journal:
+        with self.journal() as journal:
             journal.suppress(digests, channel=channel, reason=reason, source=source)
         return known
 
     def lift(self, identifiers: Sequence[str], *, channel: str, reason: str, source: str) -> int:
         """Take suppressions of exactly this channel back; how many lines there were."""
         digests, _ = self._digests_of(identifiers)
-        with self._journal() as journal:
+        with self.journal() as journal:
             return journal.lift(digests, channel=channel, reason=reason, source=source)
 
     def forget(self, name: str, *, by: str, note: str) -> None:
         """Forget what the destination of a sync holds: the next run sends everybody again. Messages that were sent
         are not forgotten."""
         sync = self.project.sync(name)
-        with self._journal() as journal, journal.lease(name, _owner()) as lease:
-            with self._warehouse().write() as session:
+        with self.leased(name) as (journal, lease):
+            with self.warehouse().write() as session:
                 ledger.forget(session, journal, lease, sync, by=by, note=note)
-            _discard_plans(self, sync, journal)
+            discard_plans(self, sync, journal)
+
+    def retry(self, name: str, *, by: str, note: str) -> int:
+        """Rows that the destination refused are tried again by the next run. Returns how many."""
+        self.project.sync(name)
+        with self.leased(name) as (journal, lease):
+            return journal.retry_rejected(lease, by=by, note=note)
+
+    def resync(self, name: str, *, by: str, note: str) -> int:
+        """Everybody's values are sent again by the next run; who has to leave still leaves. Returns how many rows."""
+        sync = self.project.sync(name)
+        if sync.mode is SyncMode.APPEND:
+            raise ActivationsError(f"`{name}` sends messages, and those are never all sent again")
+        with self.leased(name) as (journal, lease):
+            recover(self, sync, journal, lease)
+            self.merge_pending(sync, journal, lease)
+            with self.warehouse().write() as session:
+                rows = ledger.resync(session, sync)
+            journal.resynced(lease, by=by, note=note)
+        return rows
+
+    def in_doubt(self, name: str) -> list[MessageInDoubt]:
+        """Messages that nobody knows the fate of."""
+        self.project.sync(name)
+        with self.journal() as journal:
+            return journal.messages_in_doubt(name)
+
+    def mark_delivered(self, name: str, handle: str, *, by: str, note: str) -> None:
+        """Somebody found out that a message in doubt did arrive; `note` is the evidence."""
+        self.project.sync(name)
+        with self.leased(name) as (journal, lease):
+            journal.mark_delivered(lease, handle, by=by, note=note)
+
+    def resend(self, name: str, handle: str, *, by: str, second: str, note: str) -> None:
+        """Two people decide that a message in doubt is sent again, as a new one, by the next run."""
+        self.project.sync(name)
+        with self.leased(name) as (journal, lease):
+            journal.resend_as_new(lease, handle, by=by, second=second, note=note)
 
     def _digests_of(self, identifiers: Sequence[str]) -> tuple[list[str], int]:
         """Digests of every form of every identifier and of the people they belong to; how many belong to somebody."""
-        digest = self._digester("suppression")
+        digest = self.digester("suppression")
         people = [self._people_if_readable(value) for value in identifiers]
         names = [name for value, found in zip(identifiers, people, strict=True) for name in (value, *found)]
         forms = dict.fromkeys(form for name in names for form in forms_of_identity(name))
@@ -184,15 +215,15 @@ class Engine:
     def explain(self, person: str) -> list[Explanation]:
         """For every sync: why this person is in or out, and what the destination holds."""
         manifest = load_manifest(self.project)
-        with self._journal() as journal, self._warehouse().read() as session:
+        with self.journal() as journal, self.warehouse().read() as session:
             return [
                 explain(
                     self.project,
                     sync,
                     manifest,
-                    self._warehouse(),
+                    self.warehouse(),
                     session,
-                    self._plan_input(sync, journal, Path()),
+                    self.plan_input(sync, journal, Path()),
                     person,
                 )
                 for sync in self.project.syncs.values()
@@ -211,336 +242,9 @@ class Engine:
                 exp.In(this=known, expressions=[exp.Literal.string(f) for f in forms_of_identity(identifier)])
             )
         )
-        with self._warehouse().read() as session:
+        with self.warehouse().read() as session:
             return sorted(str(found) for (found,) in session.rows(query))
 
     def verify_audit(self) -> int:
-        with self._journal() as journal:
+        with self.journal() as journal:
             return journal.verify_audit()
-
-    # -- parts -------------------------------------------------------------------------------------------------
-
-    @property
-    def _plans(self) -> Path:
-        return self.project.var / "plans"
-
-    def _warehouse(self) -> Warehouse:
-        return open_warehouse(self.project, self.clock)
-
-    @contextmanager
-    def _journal(self) -> Iterator[Journal]:
-        journal = Journal(
-            self.project.var / "journal.sqlite3",
-            audit_key=bytes.fromhex(self._digester("audit").key),
-            key_check=self._digester("check")("this journal"),
-            now=self.clock.now,
-        )
-        try:
-            yield journal
-        finally:
-            journal.close()
-
-    def _digester(self, use: str) -> Digester:
-        return Digester.for_use(self.project.hash_key(), use)
-
-    def _rows(self, sync: Sync) -> Rows:
-        return Rows(
-            sync=sync,
-            place=sync.place,
-            pseudonyms=self._digester("pseudonym"),
-            messages=self._digester("message"),
-            suppressions=self._digester("suppression"),
-            batches=self._digester("batch"),
-            sealer=Sealer(self._digester("seal").key, sync.name),
-        )
-
-    def _merge_pending(self, sync: Sync, journal: Journal, lease: Lease) -> None:
-        """Bring the ledger up to date."""
-        if journal.unmerged(sync.name) or journal.runs_for_ledger(sync.name):
-            with self._warehouse().write() as session:
-                ledger.merge(session, journal, lease, sync, self._plans)
-
-    def _make_plan(self, sync: Sync, journal: Journal, session: Session, path: Path) -> FrozenPlan:
-        manifest = load_manifest(self.project)
-        if not session.columns(ledger.SNAPSHOT):
-            raise WarehouseError("the ledger's tables are not there yet. Run `activations init`")
-        ledger.check(session, journal, sync)
-        return make_plan(
-            self.project, sync, manifest, self._warehouse(), session, self._plan_input(sync, journal, path)
-        )
-
-    def _plan_input(self, sync: Sync, journal: Journal, path: Path) -> PlanInput:
-        now = self.clock.now()
-        return PlanInput(
-            open_rows=_open_rows(journal, sync, now),
-            suppressions=sorted(journal.suppressed_digests(sync.channel.value)),
-            ledger_position=f"{journal.journal_id}:{journal.position(sync.name)}",
-            approved_hash=journal.approved_hash(sync.name),
-            installation_key=self.project.hash_key(),
-            now=now,
-            path=path,
-        )
-
-    @contextmanager
-    def _transport(self, sync: Sync) -> Iterator[Transport]:
-        if self.transport:
-            yield self.transport(sync)
-            return
-        is_sandbox = sync.account.environment is Environment.SANDBOX
-        with closing(
-            RequestsTransport(self.clock, allow_plain_loopback=is_sandbox, pool=sync.concurrency)
-        ) as own:
-            yield own
-
-
-@dataclass(slots=True, kw_only=True)
-class _Run:
-    """One run of one sync, from lease to ledger."""
-
-    engine: Engine
-    sync: Sync
-    journal: Journal
-    lease: Lease
-    destination: Destination[Any, Any]
-    run: SyncRun = field(init=False)
-    _stopwatch: dict[str, float] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        now = self.engine.clock.now()
-        self.run = _new_run(self.sync, f"{now:%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:8]}", now, RunStatus.PLANNED)
-
-    def go(self, on_progress: OnProgress) -> SyncRun:
-        try:
-            frozen = self._plan()
-            tally = self._deliver(frozen, on_progress)
-        except ActivationsError as error:
-            self._finish(replace(self.run, run_status=RunStatus.FAILED, error=str(error)))
-            raise
-        if not frozen.plan.held_reason and tally.outcomes.total() > tally.outcomes[Outcome.RETRYABLE]:
-            self.journal.use_approval(self.lease, frozen.content_hash, self.run.run_id)
-        self._finish(_judged(self.run, tally), frozen.closed_rejections)
-        return self.run
-
-    def _plan(self) -> FrozenPlan:
-        with self._timed("plan"):
-            recover(self.engine, self.sync, self.journal, self.lease)
-            self.journal.save_run(self.lease, self.run)
-            self.engine._merge_pending(self.sync, self.journal, self.lease)
-            path = self.engine._plans / f"{self.run.run_id}.parquet"
-            with self.engine._warehouse().read() as session:
-                frozen = self.engine._make_plan(self.sync, self.journal, session, path)
-            self._plan_made(frozen, path)
-        return frozen
-
-    def _plan_made(self, frozen: FrozenPlan, path: Path) -> None:
-        plan = frozen.plan
-        status = RunStatus.HELD if plan.held_reason else RunStatus.RUNNING
-        self.run = replace(
-            self.run,
-            plan_id=plan.plan_id,
-            counts=plan.counts,
-            held_reason=plan.held_reason,
-            run_status=status,
-        )
-        self.journal.save_run(
-            self.lease, self.run, content_hash=frozen.content_hash, plan_path=path, expires_at=plan.expires_at
-        )
-
-    def _deliver(self, frozen: FrozenPlan, on_progress: OnProgress) -> Tally:
-        """The whole plan; of a held one only the removals that nobody may hold back."""
-        with self._timed("deliver"):
-            if not frozen.sendable_rows:
-                return Tally()
-            if refusal := self._wait_for_destination():
-                return Tally(error=refusal, outcomes=_untried(frozen.sendable_rows))
-            with self.engine._transport(self.sync) as transport:
-                deliverer = self._deliverer(frozen, transport, on_progress)
-                return deliverer.deliver(rows=frozen.sendable_rows, removals=frozen.frozen.removals)
-
-    def _wait_for_destination(self) -> str | None:
-        """A Retry-After that was committed binds every later run."""
-        until = self.journal.not_before(self.sync.name)
-        pause = (until - self.engine.clock.now()).total_seconds() if until else 0.0
-        if pause > LONGEST_PAUSE:
-            return f"the destination asked to be left alone for another {pause:.0f} s. Run the sync again after that"
-        self.engine.clock.sleep(max(pause, 0.0))
-        return None
-
-    def _deliverer(self, frozen: FrozenPlan, transport: Transport, on_progress: OnProgress) -> Deliverer:
-        engine = self.engine
-        rate = self.sync.account.rate_limit or self.sync.capabilities.requests_per_second
-        return Deliverer(
-            sync=self.sync,
-            run_id=self.run.run_id,
-            plan=frozen.frozen.file,
-            destination=self.destination,
-            journal=self.journal,
-            lease=self.lease,
-            transport=transport,
-            limiter=RateLimiter(rate, engine.clock),
-            clock=engine.clock,
-            rows=engine._rows(self.sync),
-            stop=engine.stop,
-            on_progress=on_progress,
-        )
-
-    def _finish(self, run: SyncRun, closed: Sequence[tuple[str, str]] = ()) -> None:
-        """Outcomes into the ledger, the plan away. A ledger that cannot be written now is written by the next run."""
-        with self._timed("merge"):
-            self.run = replace(run, finished_at=self.engine.clock.now(), seconds=dict(self._stopwatch))
-            self.journal.save_run(self.lease, self.run)
-            self.journal.forget_rejected(self.lease, closed)
-            trouble = self._merge(closed)
-        self.run = replace(self.run, seconds=dict(self._stopwatch), error=self.run.error or trouble)
-        self.journal.save_run(self.lease, self.run)
-        if not trouble:
-            self.journal.runs_in_ledger(self.lease, [self.run.run_id])
-        _discard_plans(
-            self.engine, self.sync, self.journal
-        )  # also those of dead runs that were merged just now
-
-    def _merge(self, closed: Sequence[tuple[str, str]]) -> str | None:
-        """Why the ledger is not up to date, or None."""
-        try:
-            with self.engine._warehouse().write() as session:
-                if session.columns(ledger.SNAPSHOT):
-                    ledger.merge(session, self.journal, self.lease, self.sync, self.engine._plans)
-                    ledger.close_rejections(session, self.sync, closed)
-        except WarehouseError as error:
-            return (
-                f"delivered, but the ledger could not be brought up to date, which the next run does: {error}"
-            )
-        return None
-
-    @contextmanager
-    def _timed(self, stage: str) -> Iterator[None]:
-        started = self.engine.clock.monotonic()
-        try:
-            yield
-        finally:
-            self._stopwatch[stage] = round(self.engine.clock.monotonic() - started, 3)
-
-
-def recover(engine: Engine, sync: Sync, journal: Journal, lease: Lease) -> None:
-    """Whatever an engine that died had in flight is in doubt; its runs are interrupted. Safe to repeat."""
-    for batch in journal.in_flight(sync.name):
-        _record_lost(engine, sync, journal, lease, batch)
-    for summary in journal.unfinished_runs(sync.name):
-        run = _judged(SyncRun.from_summary(summary), Tally(outcomes=journal.outcomes_of(summary["run_id"])))
-        journal.save_run(
-            lease, replace(run, run_status=RunStatus.INTERRUPTED, finished_at=engine.clock.now())
-        )
-    _discard_plans(engine, sync, journal)
-
-
-def _discard_plans(engine: Engine, sync: Sync, journal: Journal) -> None:
-    """Plans of this sync that nothing refers to any more, and drafts that were never finished."""
-    in_use, runs = journal.plans_in_use(), journal.run_ids(sync.name)
-    for path in engine._plans.glob("*"):
-        if (path.stem in runs or path.name.startswith("preview-")) and path.name not in in_use:
-            path.unlink(missing_ok=True)
-
-
-def _record_lost(engine: Engine, sync: Sync, journal: Journal, lease: Lease, batch: Batch) -> None:
-    plan = PlanFile(engine._plans / batch.plan_path)
-    if not plan.path.exists():
-        raise ActivationsError(
-            f"the plan {batch.plan_path} is gone while {batch.span.count} rows of `{sync.name}` were being sent, so nobody can tell which. Restore it from a backup of the state folder"
-        )
-    rows, planned = engine._rows(sync), plan.slice(batch.span.first, batch.span.count)
-    journal.record_lost(
-        lease,
-        batch,
-        rows.lost(planned, batch.exceptions),
-        rows.message_keys(planned),
-        sync.capabilities.settle_seconds,
-    )
-
-
-def build_destination(project: Project, sync: Sync) -> Destination[Any, Any]:
-    """The destination with its credentials: the vendor's, or the sandbox's."""
-    account, kind = sync.account, KINDS[sync.account.kind]
-    if account.environment is Environment.SANDBOX:
-        options = {
-            **account.options,
-            **credentials_for(account.kind),
-            "base_url": base_url_for(account.kind, project.sandbox_url),
-        }
-    else:
-        options = account.resolved_options(secret_keys(kind))
-    settings = parse_model(kind.Config, options, account.file, f"destinations.{account.name}")
-    return kind(settings, parse_model(kind.TargetConfig, dict(sync.target), sync.file, "target"))
-
-
-def _open_rows(journal: Journal, sync: Sync, now: datetime) -> pa.Table:
-    rows = [
-        {
-            "row_key": row.row_key,
-            "identity": row.identity,
-            "state": row.state.value,
-            "payload_hash": row.payload_hash,
-            "destination_key": row.destination_key,
-            "sealed": row.sealed,
-            "maybe": row.maybe,
-            "is_due": row.state is OpenState.IN_DOUBT
-            or (row.state is OpenState.SETTLING and row.settle_until is not None and row.settle_until <= now),
-        }
-        for row in journal.open_rows(sync.name)
-    ]
-    # Through polars: pyarrow's own way from Python objects imports pandas, half a second and 50 MB.
-    return pl.DataFrame(rows, schema=OPEN_ROW_COLUMNS).to_arrow()
-
-
-def _new_run(sync: Sync, run_id: str, started_at: datetime | None, status: RunStatus) -> SyncRun:
-    return SyncRun(
-        run_id=run_id,
-        sync=sync.name,
-        audience=sync.audience,
-        destination=sync.account.name,
-        channel=sync.channel,
-        purpose=sync.purpose,
-        mode=sync.mode,
-        run_status=status,
-        plan_id="",
-        counts=Counts(),
-        started_at=started_at,
-    )
-
-
-def _judged(run: SyncRun, tally: Tally) -> SyncRun:
-    """The run with its outcomes and the one word that sums them up."""
-    found = tally.outcomes
-    return replace(
-        run,
-        delivered=found[Outcome.DELIVERED],
-        rejected=found[Outcome.REJECTED],
-        retryable=found[Outcome.RETRYABLE],
-        in_doubt=found[Outcome.UNKNOWN],
-        suppressed=found[Outcome.SUPPRESSED],
-        requests=tally.requests,
-        error=tally.error,
-        run_status=_status(run, tally),
-    )
-
-
-def _status(run: SyncRun, tally: Tally) -> RunStatus:
-    found = tally.outcomes
-    if tally.interrupted:
-        return RunStatus.INTERRUPTED
-    if tally.error:
-        return RunStatus.FAILED
-    if run.held_reason:
-        return RunStatus.HELD
-    return (
-        RunStatus.PARTIAL
-        if found[Outcome.REJECTED] or found[Outcome.RETRYABLE] or found[Outcome.UNKNOWN]
-        else RunStatus.SUCCEEDED
-    )
-
-
-def _untried(rows: int) -> Counter[Outcome]:
-    return Counter({Outcome.RETRYABLE: rows})
-
-
-def _owner() -> str:
-    return f"{socket.gethostname()}:{os.getpid()}"

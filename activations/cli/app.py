@@ -100,7 +100,9 @@ def check(context: typer.Context, as_json: Json = False) -> None:
 def plan(
     context: typer.Context,
     syncs: Names = None,
-    rows: Annotated[int, typer.Option("--rows", min=0, help="Show so many rows of each operation, masked.")] = 0,
+    rows: Annotated[
+        int, typer.Option("--rows", min=0, help="Show so many rows of each operation, masked.")
+    ] = 0,
     file: Annotated[
         Path | None, typer.Option("--out", help="Write the plan of one sync down, for `apply`.")
     ] = None,

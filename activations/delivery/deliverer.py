@@ -10,23 +10,26 @@ from __future__ import annotations
 import math
 import threading
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from activations.clock import Clock
 from activations.config import Sync
-from activations.delivery.exchange import LONGEST_PATIENCE, Conversation, Verdict
-from activations.delivery.rate import RateLimiter
+from activations.delivery.columns import Preparation, weight
+from activations.delivery.consent import Refusals
+from activations.delivery.exchange import Conversation, Verdict
+from activations.delivery.pace import Pace
+from activations.delivery.rate import LONGEST_PATIENCE, RateLimiter
 from activations.delivery.rows import Rows
 from activations.delivery.transport import Transport
 from activations.delivery.work import Work, WorkQueue
 from activations.destinations.base import Destination
 from activations.errors import BatchRefused
 from activations.journal import Claim, Journal, Lease, RowOutcome, Span
-from activations.model import Outcome, RowResult
-from activations.planning import PlanFile, PlanRow
+from activations.model import Outcome, RowResult, SyncMode
+from activations.planning import PlanFile, PlanReader, PlanSlice
 
 SEND_WITHIN = timedelta(seconds=8)
 """From the committed intent to the first byte. Later than this, consent is read again."""
@@ -69,13 +72,22 @@ class Deliverer:
     lease: Lease
     transport: Transport
     limiter: RateLimiter
+    pace: Pace
     clock: Clock
     stop: threading.Event
     on_progress: Callable[[Progress], None] = lambda _: None
+    suppressions: frozenset[str] = frozenset()
+    """Those that the plan was compared with when it was made."""
     tally: Tally = field(default_factory=Tally)
+    _reader: PlanReader = field(init=False)
+    _refusals: Refusals = field(init=False)
     _total: int = 0
     _failures: int = 0
     _mutex: threading.Lock = field(default_factory=threading.Lock)
+
+    def __post_init__(self) -> None:
+        self._reader = self.plan.open(Preparation(self.sync, self.destination.write))
+        self._refusals = Refusals(self.rows.refused, self.suppressions)
 
     def deliver(self, *, rows: int, removals: int) -> Tally:
         """Send the first `rows` rows of the plan, of which the first `removals` are removals."""
@@ -102,10 +114,11 @@ class Deliverer:
     def _work(self, queue: WorkQueue) -> None:
         while (work := queue.take()) is not None:
             try:
-                if self._must_stop():
-                    self._leave(work.span.count + queue.drain())
-                else:
-                    self._process(work, queue)
+                with self.pace.turn():
+                    if self._must_stop():
+                        self._leave(work.span.count + queue.drain())
+                    else:
+                        self._process(work, queue)
             except BaseException:
                 queue.drain()  # the other workers end too, and the error is raised in their caller
                 raise
@@ -120,6 +133,11 @@ class Deliverer:
                 self.tally.error = f"{self._failures} requests in a row had no clear answer. Check the destination and run the sync again"
             return self.tally.interrupted or self.tally.error is not None
 
+    def _leave_alone(self, seconds: float) -> None:
+        """Another process of this account was told to wait longer than a run waits."""
+        with self._mutex:
+            self.tally.error = self.tally.error or _told_to_wait(seconds)
+
     def _leave(self, rows: int) -> None:
         """No intent was committed for these rows, so nothing has to be written about them."""
         with self._mutex:
@@ -128,18 +146,23 @@ class Deliverer:
     # -- one span ----------------------------------------------------------------------------------------------
 
     def _process(self, work: Work, queue: WorkQueue) -> None:
-        rows = self.plan.slice(work.span.first, work.span.count)
+        rows = self._reader.slice(work.span.first, work.span.count)
         if len(rows) > 1 and self._is_too_heavy(rows):
             queue.put_back(*work.halves())
             return
-        self.limiter.wait()  # before the intent: what waits here can still be withdrawn
-        messages = self.rows.message_keys(rows)
+        if pause := self.limiter.wait():  # before the intent: what waits here can still be withdrawn
+            self._leave_alone(pause)
+            queue.put_back(work)
+            return
+        messages = self._message_keys(rows)
         claim = self._claim(work.span, rows, messages)
         sent_at = self.clock.now()
-        verdict = self._attempt([row for row in rows if row.position not in claim.refused], claim)
+        verdict = self._attempt(rows.without(claim.refused), claim)
         if verdict is None:
             self.journal.release(self.lease, claim, messages)
             queue.put_back(*work.halves())
+        elif verdict.all_delivered and not (messages or claim.refused):
+            self._record_delivered(rows, claim, verdict, sent_at)
         elif self._may_try_again(work, verdict, claim):
             self.journal.release(self.lease, claim, messages)
             self._back_off(work, verdict)
@@ -147,23 +170,26 @@ class Deliverer:
         else:
             self._record(rows, claim, verdict, messages, sent_at)
 
-    def _is_too_heavy(self, rows: Sequence[PlanRow]) -> bool:
-        return self.rows.weight(rows) > (self.sync.capabilities.max_batch_bytes or math.inf)
+    def _is_too_heavy(self, rows: PlanSlice) -> bool:
+        return weight(rows) > (self.sync.capabilities.max_batch_bytes or math.inf)
 
-    def _claim(self, span: Span, rows: Sequence[PlanRow], messages: Mapping[int, str]) -> Claim:
+    def _message_keys(self, rows: PlanSlice) -> Mapping[int, str]:
+        return self.rows.message_keys(rows.rows) if self.sync.mode is SyncMode.APPEND else {}
+
+    def _claim(self, span: Span, rows: PlanSlice, messages: Mapping[int, str]) -> Claim:
         return self.journal.claim(
             self.lease,
             self.run_id,
             span,
             send_by=self.clock.now() + SEND_WITHIN,
             channel=self.sync.channel.value,
-            digests=lambda: self.rows.suppression_digests(rows),
+            refuses=lambda said_no: self._refusals.among(rows, said_no),
             messages=messages,
         )
 
-    def _attempt(self, rows: Sequence[PlanRow], claim: Claim) -> Verdict | None:
+    def _attempt(self, rows: PlanSlice, claim: Claim) -> Verdict | None:
         """What is known after sending; None when the destination took nothing and one of several rows is to blame."""
-        if not rows:
+        if not len(rows):
             return Verdict(results=[], requests=0)
         if len(rows) == 1 and self._is_too_heavy(rows):
             return _rejected(rows, "row_too_large")
@@ -171,6 +197,7 @@ class Deliverer:
             destination=self.destination,
             transport=self.transport,
             limiter=self.limiter,
+            pace=self.pace,
             clock=self.clock,
             send_by=claim.send_by,
         )
@@ -185,9 +212,7 @@ class Deliverer:
     @staticmethod
     def _may_try_again(work: Work, verdict: Verdict, claim: Claim) -> bool:
         """Only what provably was not accepted, and not when the destination wants more peace than a run can wait."""
-        nothing_accepted = bool(verdict.results) and all(
-            r.outcome is Outcome.RETRYABLE for r in verdict.results
-        )
+        nothing_accepted = verdict.is_nothing_but(Outcome.RETRYABLE)
         too_long = verdict.retry_after is not None and verdict.retry_after > LONGEST_PATIENCE
         return (
             nothing_accepted and not (verdict.fatal or too_long or claim.refused) and work.tries + 1 < TRIES
@@ -202,12 +227,21 @@ class Deliverer:
 
     def _postpone(self, seconds: float) -> None:
         """Committed, so that a restart obeys it too."""
-        self.journal.postpone(self.lease, self.clock.now() + timedelta(seconds=seconds))
+        self.journal.postpone(
+            self.lease, self.sync.account.name, self.clock.now() + timedelta(seconds=seconds)
+        )
         self.limiter.postpone(seconds)
+
+    def _record_delivered(self, rows: PlanSlice, claim: Claim, verdict: Verdict, sent_at: datetime) -> None:
+        """The batch that goes well: as little as there is to say about it."""
+        self.journal.record_delivered(
+            self.lease, claim, rows=len(rows), keys=rows.acknowledged, sent_at=sent_at
+        )
+        self._count({Outcome.DELIVERED: len(rows)}, verdict)
 
     def _record(
         self,
-        rows: Sequence[PlanRow],
+        rows: PlanSlice,
         claim: Claim,
         verdict: Verdict,
         messages: Mapping[int, str],
@@ -224,20 +258,18 @@ class Deliverer:
             settle_seconds=self.sync.capabilities.settle_seconds,
             sent_at=sent_at,
         )
-        self._count(outcomes, verdict)
+        self._count(Counter(row.outcome for row in outcomes), verdict)
 
-    def _outcomes(self, rows: Sequence[PlanRow], claim: Claim, verdict: Verdict) -> list[RowOutcome]:
+    def _outcomes(self, rows: PlanSlice, claim: Claim, verdict: Verdict) -> list[RowOutcome]:
         results = {int(result.key): result for result in verdict.results}
         for position, (outcome, reason) in claim.refused.items():
             results[position] = RowResult(key=str(position), outcome=outcome, reason=reason)
-        return [self.rows.outcome(row, results[row.position]) for row in rows]
+        return [self.rows.outcome(row, results[row.position]) for row in rows.rows]
 
-    def _count(self, outcomes: Sequence[RowOutcome], verdict: Verdict) -> None:
+    def _count(self, outcomes: Mapping[Outcome, int], verdict: Verdict) -> None:
+        unclear = verdict.is_nothing_but(Outcome.UNKNOWN, Outcome.RETRYABLE)
         with self._mutex:
-            self.tally.outcomes.update(row.outcome for row in outcomes)
-            unclear = bool(verdict.results) and all(
-                r.outcome in (Outcome.UNKNOWN, Outcome.RETRYABLE) for r in verdict.results
-            )
+            self.tally.outcomes.update(outcomes)
             self._failures = self._failures + 1 if unclear else 0
             self.tally.error = self.tally.error or self._problem(verdict, unclear=unclear)
             self.on_progress(Progress(self.sync.name, self.tally.outcomes.total(), self._total))
@@ -247,14 +279,19 @@ class Deliverer:
         if verdict.fatal:
             return str(verdict.fatal)
         if verdict.retry_after is not None:
-            return (
-                f"the destination asked to wait {verdict.retry_after:.0f} s. The next run after that goes on"
-            )
+            return _told_to_wait(verdict.retry_after)
         if unclear and verdict.results[0].reason in _UNREACHABLE:
             return f"the destination `{self.sync.account.name}` cannot be reached ({verdict.results[0].reason}). Check its address and the network, then run the sync again"
         return None
 
 
-def _rejected(rows: Sequence[PlanRow], reason: str) -> Verdict:
-    results = [RowResult(key=str(row.position), outcome=Outcome.REJECTED, reason=reason) for row in rows]
+def _told_to_wait(seconds: float) -> str:
+    return f"the destination asked to wait {seconds:.0f} s. The next run after that goes on"
+
+
+def _rejected(rows: PlanSlice, reason: str) -> Verdict:
+    results = [
+        RowResult(key=str(position), outcome=Outcome.REJECTED, reason=reason)
+        for position in rows.frame["position"]
+    ]
     return Verdict(results=results, requests=0)

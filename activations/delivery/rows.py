@@ -6,12 +6,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import polars as pl
+
 from activations.config import OnNull, Sync
+from activations.delivery.columns import CONTENT, WRITTEN
 from activations.delivery.sealing import Sealer
 from activations.digests import SEPARATOR, Digester, forms_of_identity
 from activations.journal import RowOutcome
-from activations.model import Batch, Change, Operation, Outcome, RowResult, SyncMode
-from activations.planning import PlanRow
+from activations.model import Batch, Change, Later, Operation, Outcome, RowResult, SyncMode
+from activations.planning import PlanRow, PlanSlice
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,16 +32,15 @@ class Rows:
 
     # -- out ---------------------------------------------------------------------------------------------------
 
-    def batch(self, run_id: str, rows: Sequence[PlanRow]) -> Batch:
-        content = [
-            part for r in rows for part in (r.row_key, r.identity, r.operation.value, r.payload_hash or "")
-        ]
+    def batch(self, run_id: str, rows: PlanSlice) -> Batch:
+        content = rows.frame[CONTENT].to_list()
         return Batch(
             sync=self.sync.name,
             run_id=run_id,
-            number=rows[0].position,
-            changes=[self._change(row) for row in rows],
+            number=rows.frame["position"][0],
+            changes=Later(len(rows), lambda: [self._change(row) for row in rows.rows]),
             idempotency_key=self.batches(self.sync.name, *self._occasion(run_id), *content)[:32],
+            written=_written(rows.frame),
         )
 
     def _occasion(self, run_id: str) -> list[str]:
@@ -66,14 +68,6 @@ class Rows:
         occurrence = [row.row_key] if self.sync.mode is SyncMode.APPEND else []
         return self.pseudonyms(self.sync.name, row.identity, *occurrence)
 
-    def weight(self, rows: Sequence[PlanRow]) -> int:
-        """About how many bytes the rows are on the wire; generous, since names and envelopes differ by destination."""
-        values = (
-            v for row in rows for v in (*row.identifiers.values(), *row.fields.values()) if v is not None
-        )
-        names = 256 + sum(len(name) + 8 for row in rows[:1] for name in (*row.identifiers, *row.fields))
-        return sum(len(str(value).encode("utf-8", "surrogatepass")) for value in values) + len(rows) * names
-
     # -- keys --------------------------------------------------------------------------------------------------
 
     def message_keys(self, rows: Sequence[PlanRow]) -> dict[int, str]:
@@ -82,9 +76,9 @@ class Rows:
             return {}
         return {row.position: self.messages(self.sync.name, self.place, row.row_key) for row in rows}
 
-    def suppression_digests(self, rows: Sequence[PlanRow]) -> dict[int, list[str]]:
-        """Position → digests of everything the row's person may have been suppressed by. Removals are never asked."""
-        return {row.position: self._digests(row) for row in rows if row.operation is not Operation.REMOVED}
+    def refused(self, rows: Sequence[PlanRow], said_no: frozenset[str]) -> list[int]:
+        """Positions of rows whose person said no, by any of their identifiers."""
+        return [row.position for row in rows if not said_no.isdisjoint(self._digests(row))]
 
     def _digests(self, row: PlanRow) -> list[str]:
         person = row.row_key.split(SEPARATOR)[0]
@@ -118,11 +112,19 @@ class Rows:
         ]
 
     def _sealed(self, row: PlanRow) -> bytes | None:
-        """The identifiers of a row in doubt, where the destination has not named the row yet. Messages are never
-        removed, so nothing of theirs is kept."""
-        if self.sync.mode is SyncMode.APPEND or row.destination_key is not None:
+        """The identifiers of a row in doubt, where the destination has not named the row yet and will not find it by
+        its pseudonym. Messages are never removed, so nothing of theirs is kept."""
+        has_name = row.destination_key is not None or self.sync.capabilities.called_by_pseudonym
+        if has_name or self.sync.mode is SyncMode.APPEND:
             return None
         return row.sealed if row.operation is Operation.REMOVED else self.sealer.seal(_given(row.identifiers))
+
+
+def _written(frame: pl.DataFrame) -> pl.DataFrame | None:
+    """A sealed identifier is opened for the one request that needs it, so such rows are written one by one."""
+    written = frame.get_column(WRITTEN, default=None)
+    is_sealed = frame.get_column("sealed").null_count() < frame.height
+    return None if written is None or is_sealed else written.struct.unnest()
 
 
 def _given(identifiers: Mapping[str, str | None]) -> dict[str, str]:

@@ -14,14 +14,15 @@ What it does see: every 2xx and every other 4xx. A 2xx is not a yes until the bo
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from typing import ClassVar, Generic, TypeVar
 
+import polars as pl
 from pydantic import BaseModel, ConfigDict, SecretStr
 
-from activations.model import Batch, Capabilities, Request, Response, RowResult, Wait
+from activations.model import Batch, Capabilities, Columns, Request, Response, RowResult, Wait
 
-Exchange = Generator[Request | Wait, Response, list[RowResult]]
+Exchange = Generator[Request | Wait, Response, Sequence[RowResult]]
 
 
 class DestinationConfig(BaseModel):
@@ -69,12 +70,23 @@ class Destination(ABC, Generic[ConfigT, TargetT]):
         FatalDestinationError when a person has to act first, UnreadableResponse when an answer makes no sense.
         """
 
+    def write(self, columns: Columns) -> pl.DataFrame | None:
+        """Many rows at once, for destinations whose batches are so large that one by one is too slow: a line per row with
+        its `text` as it travels, and whatever else `exchange` needs to know of it. A batch has its rows' lines as
+        `written`. None: they are written one by one."""
+        return None
+
     @classmethod
     def check_mapping(
         cls, identifiers: frozenset[str], fields: frozenset[str], target: TargetT
     ) -> str | None:
         """A problem with what a sync maps, in one sentence, or None. Called when the sync's YAML is loaded."""
         return None
+
+    @classmethod
+    def requests_for(cls, rows: int, *, removals: bool) -> int:
+        """About how many requests a batch of so many rows takes, for the cost that a plan shows."""
+        return 1
 
 
 def reveal(secret: SecretStr) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from itertools import islice
+from math import ceil
 from typing import Any, ClassVar
 from urllib.parse import parse_qs, urlsplit
 
@@ -100,6 +101,11 @@ class Klaviyo(Destination[KlaviyoConfig, KlaviyoTarget]):
         if place:
             return f"klaviyo has no field `{place[0]}`; it has {', '.join(sorted(LOCATION))}"
         return None
+
+    @classmethod
+    def requests_for(cls, rows: int, *, removals: bool) -> int:
+        """A removal is one; an import is a job, at least one look at it, its profiles by the page, and a subscription."""
+        return 1 if removals else 3 + ceil(rows / PAGE_SIZE)
 
     def exchange(self, batch: Batch) -> Exchange:
         return (yield from self._remove(batch) if batch.is_removal else self._import(batch))

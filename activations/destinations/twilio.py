@@ -118,7 +118,6 @@ class TwilioMessaging(Destination[TwilioConfig, TwilioTarget]):
         modes=frozenset({SyncMode.APPEND}),
         identifiers=frozenset({"phone"}),
         max_batch_rows=1,
-        idempotent=False,
         # Twilio documents no figure: it caps concurrency (429, code 20429) and queues what a sender cannot carry.
         requests_per_second=None,
     )

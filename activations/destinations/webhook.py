@@ -12,13 +12,15 @@ import binascii
 import hashlib
 import hmac
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, ClassVar
 
+import polars as pl
 from pydantic import Field, SecretStr
 
 from activations.destinations.base import Destination, DestinationConfig, Exchange, Target, reveal
+from activations.destinations.json_columns import objects
 from activations.destinations.normalise import json_exact
 from activations.destinations.outcomes import (
     delivered,
@@ -30,7 +32,19 @@ from activations.destinations.outcomes import (
     unknown,
 )
 from activations.errors import ConfigError, FatalDestinationError, UnreadableResponse
-from activations.model import Batch, Capabilities, Change, Channel, Request, Response, RowResult, SyncMode
+from activations.model import (
+    AllDelivered,
+    Batch,
+    Capabilities,
+    Change,
+    Channel,
+    Columns,
+    Operation,
+    Request,
+    Response,
+    RowResult,
+    SyncMode,
+)
 
 _PREFIX = "whsec_"
 
@@ -62,8 +76,8 @@ class SignedWebhook(Destination[WebhookConfig, WebhookTarget]):
         identifiers=frozenset({"email", "phone", "external_id"}),
         max_batch_rows=1_000,
         max_batch_bytes=1_000_000,
-        # A receiver that obeys Standard Webhooks answers a repeated `webhook-id` without acting again.
-        idempotent=True,
+        called_by_pseudonym=True,
+        accepts_gzip=True,
     )
 
     def __init__(self, config: WebhookConfig, target: WebhookTarget) -> None:
@@ -80,12 +94,34 @@ class SignedWebhook(Destination[WebhookConfig, WebhookTarget]):
 
     def exchange(self, batch: Batch) -> Exchange:
         response = yield self._request(batch)
+        if response.is_success and _is_yes_to_all(batch, response):
+            return AllDelivered(batch)
         if response.is_success:
             return _results(batch, json_object(response))
         return _refusal(batch, response)
 
+    def write(self, columns: Columns) -> pl.DataFrame | None:
+        """`text`, the row as it stands in the body; `key`, by which the receiver names it; `yes`, how it says ok to it."""
+        names = pl.DataFrame(
+            [columns.operations.alias("operation"), columns.destination_keys, columns.pseudonyms.alias("key")]
+        )
+        own = pl.col(columns.destination_keys.name)
+        head = names.select("operation", pl.when(own != "").then(own).otherwise("key").alias("key"))
+        is_removal = head["operation"] == Operation.REMOVED.value
+        nothing = pl.when(is_removal).then(pl.lit("{}"))
+        text = pl.concat_str(
+            objects(head).str.strip_suffix("}"),
+            pl.lit(',"identifiers":'),
+            nothing.otherwise(objects(columns.identifiers)),
+            pl.lit(',"fields":'),
+            nothing.otherwise(objects(columns.fields, kept=columns.cleared)),
+            pl.lit("}"),
+        )
+        yes = objects(head.select("key", status=pl.lit("ok")))
+        return head.select(text.alias("text"), "key", yes.alias("yes"))
+
     def _request(self, batch: Batch) -> Request:
-        body = json.dumps(_document(batch), ensure_ascii=False, separators=(",", ":")).encode("utf-8")
+        body = _body(batch)
         message_id, timestamp = batch.idempotency_key, int(self.now().timestamp())
         signatures = [_signature(key, message_id, timestamp, body) for key in self._keys]
         return Request(
@@ -101,14 +137,22 @@ class SignedWebhook(Destination[WebhookConfig, WebhookTarget]):
         )
 
 
-def _document(batch: Batch) -> dict[str, Any]:
-    return {
+def _body(batch: Batch) -> bytes:
+    envelope = {
         "sync": batch.sync,
         "run": batch.run_id,
         "batch": batch.number,
         "idempotency_key": batch.idempotency_key,
-        "changes": [_change(change) for change in batch.changes],
     }
+    if batch.written is not None:
+        changes = batch.written["text"].to_list()
+    else:
+        changes = [_json(_change(change)) for change in batch.changes]
+    return f'{_json(envelope)[:-1]},"changes":[{",".join(changes)}]}}'.encode()
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
 def _change(change: Change) -> dict[str, Any]:
@@ -118,6 +162,10 @@ def _change(change: Change) -> dict[str, Any]:
         "identifiers": dict(change.identifiers),
         "fields": {name: json_exact(value) for name, value in change.fields.items()},
     }
+
+
+def _keys(batch: Batch) -> list[str]:
+    return [_key(c) for c in batch.changes] if batch.written is None else batch.written["key"].to_list()
 
 
 def _key(change: Change) -> str:
@@ -140,22 +188,41 @@ def _signing_key(secret: str, name: str) -> bytes:
 
 
 def _signature(key: bytes, message_id: str, timestamp: int, body: bytes) -> str:
-    """`v1,` and the HMAC of id, time and the raw body: what is signed is what is sent, byte for byte."""
-    signed = f"{message_id}.{timestamp}.".encode() + body
-    return "v1," + base64.b64encode(hmac.new(key, signed, hashlib.sha256).digest()).decode("ascii")
+    """`v1,` and the HMAC of id, time and the raw body: what is signed is what is sent, byte for byte. A body that is
+    compressed on its way is signed before: receivers check what Content-Encoding unpacks to."""
+    signed = hmac.new(key, f"{message_id}.{timestamp}.".encode(), hashlib.sha256)
+    signed.update(body)
+    return "v1," + base64.b64encode(signed.digest()).decode("ascii")
 
 
-def _results(batch: Batch, body: Mapping[str, Any]) -> list[RowResult]:
+def _is_yes_to_all(batch: Batch, response: Response) -> bool:
+    """Whether the answer is, byte for byte, a compact ok to every row in order: the usual one, and it need not be parsed."""
+    if batch.written is None:
+        return False
+    return response.body == f'{{"results":[{",".join(batch.written["yes"].to_list())}]}}'.encode()
+
+
+def _results(batch: Batch, body: Mapping[str, Any]) -> Sequence[RowResult]:
     """Row by row as answered. A row the receiver does not mention is in doubt: it may have done half of the batch."""
     accepted, listed = body.get("accepted"), body.get("results")
     if isinstance(listed, list):
+        if _says_ok_to_each(_keys(batch), listed):
+            return AllDelivered(batch)
         answers = {str(item.get("key")): item for item in listed if isinstance(item, dict)}
         return [_result(change, answers.get(_key(change))) for change in batch.changes]
     if accepted is True:
-        return [delivered(change, _key(change)) for change in batch.changes]
+        return AllDelivered(batch)
     if accepted is False:
         return refused(batch, safe_code(body.get("reason"), "not_accepted"))
     raise UnreadableResponse("the receiver answered neither `results` nor `accepted`")
+
+
+def _says_ok_to_each(keys: Sequence[str], listed: Sequence[Any]) -> bool:
+    """Whether the answer names exactly the rows that were sent, in their order, and each of them is taken."""
+    try:
+        return [item["key"] for item in listed] == keys and all(item["status"] == "ok" for item in listed)
+    except (KeyError, TypeError, IndexError):
+        return False
 
 
 def _result(change: Change, answer: Mapping[str, Any] | None) -> RowResult:
@@ -163,7 +230,7 @@ def _result(change: Change, answer: Mapping[str, Any] | None) -> RowResult:
         return unknown(change, "not_in_results")
     match answer.get("status"):
         case "ok":
-            return delivered(change, _key(change))
+            return delivered(change)
         case "rejected":
             return rejected(change, safe_code(answer.get("reason"), "rejected"))
         case "retry":

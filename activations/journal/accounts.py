@@ -33,7 +33,7 @@ class Accounts(Base):
                 account,
             )
             not_before, next_slot = map(time, taken)
-            soonest = max(self._now(), not_before or datetime.min)
+            soonest = max(filter(None, (self._now(), not_before)))
             longest = timedelta(seconds=60 + 100 * interval)
             is_queue = next_slot is not None and next_slot <= soonest + longest  # else a clock was set back
             first = max(soonest, next_slot) if next_slot and is_queue else soonest

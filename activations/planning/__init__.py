@@ -1,6 +1,20 @@
 """What would change: one comparison in the warehouse, frozen into a file."""
 
-from activations.planning.planfile import PlanFile, PlanRow
+from activations.planning.document import PlanDocument
+from activations.planning.planfile import PlanFile, PlanReader, PlanRow, PlanSlice
 from activations.planning.planner import FrozenPlan, PlanInput, make_plan
+from activations.planning.preview import Preview, RowChange, some_rows
 
-__all__ = ["FrozenPlan", "PlanFile", "PlanInput", "PlanRow", "make_plan"]
+__all__ = [
+    "FrozenPlan",
+    "PlanDocument",
+    "PlanFile",
+    "PlanInput",
+    "PlanReader",
+    "PlanRow",
+    "PlanSlice",
+    "Preview",
+    "RowChange",
+    "make_plan",
+    "some_rows",
+]

@@ -6,17 +6,30 @@ The file is the only place outside the warehouse that holds what will be sent; n
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import threading
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import polars as pl
+import polars.selectors as cs
 
+from activations.errors import Fenced
 from activations.model import Operation
 
 IDENTIFIER, FIELD = "i.", "f."
-_LEDGER_COLUMNS = ("row_key", "identity", "verdict", "payload_hash", "destination_key")
+_SENT_COLUMNS = cs.by_name(
+    "row_key", "identity", "verdict", "payload_hash", "destination_key", "sealed", "pseudonym"
+) | cs.starts_with(IDENTIFIER, FIELD)
+WINDOW_ROWS = 20_000
+"""Rows that are read at once: one row group of the file."""
+WINDOW_BYTES = 8_000_000
+"""Of the file, compressed: of long rows fewer are read at once."""
+
+Prepare = Callable[[pl.DataFrame], pl.DataFrame]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,29 +47,125 @@ class PlanRow:
     fields: Mapping[str, Any]
 
 
+@dataclass(frozen=True, eq=False)
+class PlanSlice:
+    """Some rows of a plan as columns; as rows only for whoever asks."""
+
+    frame: pl.DataFrame
+    """The file's columns, `position`, and whatever the reader's `prepare` added."""
+
+    def __len__(self) -> int:
+        return self.frame.height
+
+    @cached_property
+    def rows(self) -> Sequence[PlanRow]:
+        return [_row(record) for record in self.frame.iter_rows(named=True)]
+
+    def where(self, condition: pl.Expr) -> PlanSlice:
+        return PlanSlice(self.frame.filter(condition))
+
+    def without(self, positions: Collection[int]) -> PlanSlice:
+        return self.where(~pl.col("position").is_in(list(positions))) if positions else self
+
+    def acknowledged(self) -> list[tuple[str, str, str | None]]:
+        """Row key, identity and payload hash of every row."""
+        return self.frame.select("row_key", "identity", "payload_hash").rows()
+
+
 @dataclass(frozen=True, slots=True)
 class PlanFile:
     """A plan on disk."""
 
     path: Path
 
-    def slice(self, first: int, count: int) -> list[PlanRow]:
+    def open(self, prepare: Prepare = lambda frame: frame) -> PlanReader:
+        return PlanReader(self.path, prepare)
+
+    def slice(self, first: int, count: int) -> Sequence[PlanRow]:
         """The rows at positions `first` … `first + count - 1`."""
-        frame = pl.scan_parquet(self.path).slice(first, count).collect()
-        return [_row(first + offset, record) for offset, record in enumerate(frame.iter_rows(named=True))]
-
-    def ledger_rows(self) -> pl.DataFrame:
-        """Position, keys, operation and hash of every row: what the ledger keeps, without the payload."""
-        frame = pl.scan_parquet(self.path).select(_LEDGER_COLUMNS).rename({"verdict": "operation"})
-        return frame.with_row_index("position").collect()
-
-    def discard(self) -> None:
-        self.path.unlink(missing_ok=True)
+        return self.open().slice(first, count).rows
 
 
-def _row(position: int, record: dict[str, Any]) -> PlanRow:
+class PlanReader:
+    """A plan that is being sent, by several threads at once: read window by window, and what can be worked out for many
+    rows at a time (`prepare`) is worked out once per window."""
+
+    _KEPT = 3
+
+    def __init__(self, path: Path, prepare: Prepare) -> None:
+        self._path, self._prepare, self._size = path, prepare, _window_rows(path)
+        self._windows: dict[int, _Window] = {}
+        self._mutex = threading.Lock()
+
+    def slice(self, first: int, count: int) -> PlanSlice:
+        """The rows at positions `first` … `first + count - 1`."""
+        end = first + count
+        numbers = range(first // self._size, (end - 1) // self._size + 1)
+        frame = pl.concat([self._part(number, first, end) for number in numbers], rechunk=False)
+        self._read_ahead(first, end)
+        return PlanSlice(frame)
+
+    def _read_ahead(self, first: int, end: int) -> None:
+        """Whoever has the middle of a window reads the next one, so that the others never wait for the file."""
+        number = (end - 1) // self._size
+        middle = number * self._size + self._size // 2
+        if first <= middle < end and self._window(number).height == self._size:
+            self._window(number + 1)
+
+    def _part(self, number: int, first: int, end: int) -> pl.DataFrame:
+        start = number * self._size
+        low = max(first - start, 0)
+        return self._window(number).slice(low, min(end - start, self._size) - low)
+
+    def _window(self, number: int) -> pl.DataFrame:
+        with self._mutex:
+            window = self._windows.setdefault(number, _Window())
+            while len(self._windows) > self._KEPT:
+                del self._windows[min(self._windows.keys() - {number})]
+        return window.frame(lambda: self._read(number))
+
+    def _read(self, number: int) -> pl.DataFrame:
+        first = number * self._size
+        plan = pl.scan_parquet(self._path).select(_SENT_COLUMNS)
+        with _still_there(self._path):
+            frame = plan.slice(first, self._size).collect()
+        return self._prepare(frame.with_row_index("position", offset=first))
+
+
+def _window_rows(path: Path) -> int:
+    with _still_there(path):
+        rows = int(pl.scan_parquet(path).select(pl.len()).collect().item())
+        return max(1, min(WINDOW_ROWS, rows * WINDOW_BYTES // path.stat().st_size))
+
+
+@contextmanager
+def _still_there(path: Path) -> Iterator[None]:
+    """Whoever stalls long enough on one of several hosts wakes up without a sync, and without a plan."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise Fenced(
+            f"the plan {path.name} is gone, as when a newer engine took over its sync. Nothing more is sent from here"
+        ) from None
+
+
+class _Window:
+    """Read by whoever comes first; the others wait for it and for nothing else."""
+
+    def __init__(self) -> None:
+        self._mutex = threading.Lock()
+        self._frame: pl.DataFrame | None = None
+
+    def frame(self, read: Callable[[], pl.DataFrame]) -> pl.DataFrame:
+        with self._mutex:
+            if self._frame is None:
+                self._frame = read()
+            return self._frame
+
+
+def _row(record: dict[str, Any]) -> PlanRow:
     return PlanRow(
-        position=position,
+        position=record["position"],
         row_key=record["row_key"],
         identity=record["identity"],
         operation=Operation(record["verdict"]),

@@ -3,34 +3,41 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pyarrow as pa
+import sqlglot.expressions as exp
 
 from activations.config import Project, Sync
 from activations.digests import Digester
-from activations.errors import PlanRejected, RelationMissing
-from activations.guards import Held, Shape, held_because
+from activations.errors import PlanRejected
+from activations.guards import Shape, checks, held_because
 from activations.manifest import Audience, Manifest, check_sync
-from activations.model import Counts, Plan, SyncMode
+from activations.model import Counts, GuardCheck, Plan, SyncMode
 from activations.planning.freezing import Frozen, freeze
+from activations.planning.gate import check_relations, check_rules, check_spoken
+from activations.planning.refreshing import refresh
+from activations.planning.rows import SHARED, SUSPECTS, Rows
+from activations.planning.sieve import HELD, SOURCE, Sieve, sift
 from activations.planning.statements import (
     DIFFERENCE,
+    DUPLICATES,
     KNOWN,
     OPEN_ROWS,
     SCOPE,
+    SNAPSHOT,
     SUPPRESSIONS,
     Statements,
     mapping_signature,
 )
 from activations.warehouses import Session, Warehouse
 
-STREAM_ROWS = 20_000
+STREAM_ROWS = 4096
 
 OPEN_ROW_COLUMNS: Mapping[str, Any] = {
     "row_key": pl.String,
@@ -67,9 +74,10 @@ class FrozenPlan:
 
     plan: Plan
     frozen: Frozen
-    content_hash: str
     closed_rejections: Sequence[tuple[str, str]]
     """Row key and identity of refused rows that are no longer worth remembering."""
+    suppressions: frozenset[str]
+    """Every row was compared with these."""
 
     @property
     def sendable_rows(self) -> int:
@@ -84,18 +92,19 @@ def make_plan(
     audience = manifest.audience(sync.audience, sync.file)
     check_sync(sync, audience, project.settings.dbt.person_key)
     statements = statements_for(project, sync, audience, manifest, warehouse, given)
-    _check_relations(session, statements)
+    check_relations(session, statements)
     session.hold(audience.relation, statements.eligibility, statements.holdouts)
-    compare(session, statements, given)
-    counts = _counts(session)
-    frozen = _freeze(session, statements, given)
-    held = held_because(
-        sync.guard,
-        _shape(session, statements, counts, frozen),
-        approved=given.approved_hash == frozen.content_hash,
+    statements = _with_types(session, statements)
+    check_spoken(session, statements)
+    found = _compared(session, statements, given)
+    counts = _counts(found)
+    guards = checks(sync.guard, _shape(sync, counts, found))
+    return FrozenPlan(
+        plan=_plan(project, sync, given, counts, found.frozen, guards),
+        frozen=found.frozen,
+        closed_rejections=found.closed_rejections,
+        suppressions=frozenset(given.suppressions),
     )
-    closed = [(row[0], row[1]) for row in session.rows(Statements.closed_rejections())]
-    return _frozen_plan(project, sync, given, counts, frozen, held, closed)
 
 
 def statements_for(
@@ -116,89 +125,159 @@ def statements_for(
         warehouse=warehouse,
         fingerprint=Digester.for_use(given.installation_key, "fingerprint"),
         suppression=Digester.for_use(given.installation_key, "suppression"),
+        pseudonym=Digester.for_use(given.installation_key, "pseudonym"),
     )
 
 
-def _check_relations(session: Session, statements: Statements) -> None:
-    """What dbt promised must be there: a plan that cannot see is an error, never "no change"."""
-    audience = statements.audience
-    columns = session.columns(audience.relation)
-    if not columns:
-        raise RelationMissing(
-            f"{audience.relation} has not been built. Run `dbt build --select +{audience.name}`"
-        )
-    missing = [name for name in (*audience.primary_key, *statements.sync.columns) if name not in columns]
-    if missing:
-        raise RelationMissing(
-            f"{audience.relation} has no column {', '.join(missing)}, though the manifest says so. Run `dbt build --select {audience.name}`"
-        )
-    _check_gate(session, statements)
+_NATIVE = {
+    "varchar", "text", "character varying", "uuid",
+    "tinyint", "smallint", "integer", "bigint", "hugeint", "utinyint", "usmallint", "uinteger", "ubigint",
+}  # fmt: skip
+"""Types whose values are equal exactly when their texts are."""
 
 
-_GATE_COLUMNS = (
-    "channel",
-    "purpose",
-    "is_eligible",
-    "is_deferred",
-    "first_blocker",
-    "blockers",
-    "consent_event_id",
-    "evaluated_at",
-)
+def _with_types(session: Session, statements: Statements) -> Statements:
+    person = statements.person_key
+    columns = session.columns(statements.audience.relation)
+    relations = [statements.eligibility, *([statements.holdouts] if statements.sync.holdout else [])]
+    types = {columns[person], *(session.columns(relation).get(person, "") for relation in relations)}
+    agreed = types.pop() if len(types) == 1 else ""
+    return replace(
+        statements,
+        person_type=agreed if agreed.lower() in _NATIVE else None,
+        column_types={name: columns[name] for name in statements.columns},
+    )
 
 
-def _check_gate(session: Session, statements: Statements) -> None:
-    """Eligibility and holdouts have to speak about every person once: twice would be a yes and a no at a time."""
-    person = statements.project.settings.dbt.person_key
-    missing = {person, *_GATE_COLUMNS} - set(session.columns(statements.eligibility))
-    if missing:
-        raise RelationMissing(
-            f"{statements.eligibility} has no column {', '.join(sorted(missing))}. Run `dbt build --select {statements.eligibility.name}`"
-        )
-    [(rules, people)] = session.rows(statements.rules_count())
-    if rules != people:
-        raise PlanRejected(
-            f"{statements.eligibility} says {rules} things about {people} people for {statements.sync.channel} × {statements.sync.purpose}: there may be one row per person. Correct the model"
-        )
-    if not rules:
-        raise PlanRejected(
-            f"no eligibility rule speaks about {statements.sync.channel} × {statements.sync.purpose}, so nobody may be reached. Add it to dbt/models/eligibility, or correct channel and purpose in {statements.sync.file.name}"
-        )
-    if statements.sync.holdout:
-        _check_holdout(session, statements)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Compared:
+    """What a comparison found. `scope` and `difference` count verdicts."""
+
+    scope: Mapping[str, int]
+    difference: Mapping[str, int]
+    asserted_again: Mapping[str, int]
+    held: int
+    frozen: Frozen
+    closed_rejections: Sequence[tuple[str, str]]
 
 
-def _check_holdout(session: Session, statements: Statements) -> None:
-    [(rows, people)] = session.rows(statements.holdout_count())
-    if rows != people:
-        raise PlanRejected(
-            f"{statements.holdouts} assigns somebody twice to `{statements.sync.holdout}`. Correct the model"
-        )
-    if not rows:
-        raise PlanRejected(
-            f"there is no holdout `{statements.sync.holdout}` in {statements.holdouts}. Define it in dbt, or correct `holdout:` in {statements.sync.file.name}"
-        )
+def _compared(session: Session, statements: Statements, given: PlanInput) -> _Compared:
+    _load(session, given)
+    is_first = not given.open_rows.num_rows and not session.rows(statements.any_held())
+    return (_compared_first if is_first else _compared_with_held)(session, statements, given)
 
 
-def compare(session: Session, statements: Statements, given: PlanInput) -> None:
-    """Make the temporary relations SCOPE, KNOWN and DIFFERENCE."""
+def _load(session: Session, given: PlanInput) -> None:
     session.load(OPEN_ROWS, given.open_rows)
     session.load(
         SUPPRESSIONS, pl.DataFrame({"digest": given.suppressions}, schema={"digest": pl.String}).to_arrow()
     )
-    session.keep(SCOPE, statements.scope(has_suppressions=bool(given.suppressions)))
-    session.keep(KNOWN, statements.known())
+
+
+def _compared_first(session: Session, statements: Statements, given: PlanInput) -> _Compared:
+    """Nothing is held, nothing is open: everybody in scope is added, and one pass over the audience finds them."""
+    has_suppressions = bool(given.suppressions)
+    rows = Rows(statements)
+    session.keep(DUPLICATES, statements.duplicates(statements.source))
+    if statements.sync.mode is SyncMode.APPEND:
+        session.keep(SHARED, rows.nobody())
+    else:
+        session.keep(SUSPECTS, rows.suspects())
+        session.keep(SHARED, rows.shared(has_suppressions=has_suppressions))
+    reader = session.stream(rows.first(has_suppressions=has_suppressions), STREAM_ROWS)
+    frozen = freeze([reader], given.path)
+    if [(frozen.verdicts.total(),)] != session.rows(statements.audience_size()):
+        check_rules(session, statements)  # somebody was joined to two rules
+    scope, difference = _first_verdicts(frozen.verdicts)
+    return _Compared(
+        scope=scope, difference=difference, asserted_again={}, held=0, frozen=frozen, closed_rejections=[]
+    )
+
+
+def _first_verdicts(found: Mapping[str, int]) -> tuple[dict[str, int], dict[str, int]]:
+    """Who is out by the rules, and what becomes of those in scope."""
+    difference = {v: n for v, n in found.items() if v in ("added", _SHARED) or v.startswith("waiting:")}
+    scope = {v: n for v, n in found.items() if v not in difference}
+    return scope | {"in_scope": sum(difference.values())}, difference
+
+
+_SHARED = "invalid:shared_identifier"
+
+
+def _compared_with_held(session: Session, statements: Statements, given: PlanInput) -> _Compared:
+    has_suppressions, has_open_rows = bool(given.suppressions), bool(given.open_rows.num_rows)
+    sifted = sift(session, statements, has_suppressions=has_suppressions)
+    people = Sieve(statements).people() if sifted and sifted.rules_are_single else None
+    check_rules(session, statements, people)
+    source = exp.to_table(SOURCE) if sifted else statements.source
+    held = exp.to_table(HELD) if sifted else SNAPSHOT
+    settled = sifted.settled if sifted else 0
+    _difference(session, statements, source, held, has_suppressions=has_suppressions, is_sieved=bool(sifted))
+    scope = dict(session.rows(Statements.scope_counts()))
+    difference = dict(session.rows(Statements.difference_counts()))
+    again = dict(session.rows(Statements.asserted_again())) if has_open_rows else {}
+    closed = session.rows(Statements.closed_rejections()) if has_open_rows else []
+    holds = session.rows(statements.held_count())[0][0]
+    refresh(session, statements, given.path)
+    return _Compared(
+        scope=scope | {"in_scope": scope.get("in_scope", 0) + settled},
+        difference=difference,
+        asserted_again=again,
+        held=holds + settled,
+        frozen=freeze(_streams(session, statements, source, has_suppressions, difference), given.path),
+        closed_rejections=[(row[0], row[1]) for row in closed],
+    )
+
+
+def compare(session: Session, statements: Statements, given: PlanInput) -> None:
+    """Make the temporary relations SCOPE, KNOWN and DIFFERENCE, of the whole audience."""
+    _load(session, given)
+    _difference(
+        session,
+        statements,
+        statements.source,
+        SNAPSHOT,
+        has_suppressions=bool(given.suppressions),
+        is_sieved=False,
+    )
+
+
+def _difference(
+    session: Session,
+    statements: Statements,
+    source: exp.Table,
+    held: exp.Table,
+    *,
+    has_suppressions: bool,
+    is_sieved: bool,
+) -> None:
+    session.keep(DUPLICATES, statements.duplicates(source))
+    session.keep(SCOPE, statements.scope(source, has_suppressions=has_suppressions))
+    session.keep(KNOWN, statements.known(held))
     session.keep(DIFFERENCE, statements.difference())
     if statements.sync.mode is not SyncMode.APPEND:
-        session.keep(f"{DIFFERENCE}_unshared", statements.without_shared_identities())
+        session.keep(f"{DIFFERENCE}_unshared", statements.without_shared_identities(is_sieved=is_sieved))
         session.run(f"drop table {DIFFERENCE}")
         session.run(f"alter table {DIFFERENCE}_unshared rename to {DIFFERENCE}")
 
 
-def _counts(session: Session) -> Counts:
-    scope = dict(session.rows(Statements.scope_counts()))
-    difference = dict(session.rows(Statements.difference_counts()))
-    waiting = _by_reason("waiting", scope, difference)
+def _streams(
+    session: Session,
+    statements: Statements,
+    source: exp.Table,
+    has_suppressions: bool,
+    difference: Mapping[str, int],
+) -> Iterator[pa.RecordBatchReader]:
+    """Removals, then the rest: one after the other, since a session reads one stream at a time."""
+    rows = Rows(statements)
+    if difference.get("removed"):
+        yield session.stream(rows.removals(has_suppressions=has_suppressions), STREAM_ROWS)
+    yield session.stream(rows.assertions(source), STREAM_ROWS)
+
+
+def _counts(found: _Compared) -> Counts:
+    scope, difference = found.scope, found.difference
+    waiting = _by_reason("waiting", difference)
     shared = _by_reason("invalid", difference)
     in_scope = scope.get("in_scope", 0) - sum(shared.values())
     added, changed = difference.get("added", 0), difference.get("changed", 0)
@@ -210,20 +289,20 @@ def _counts(session: Session) -> Counts:
         added=added,
         changed=changed,
         removed=difference.get("removed", 0),
-        unchanged=in_scope - added - changed - sum(_by_reason("waiting", difference).values()),
+        unchanged=in_scope - added - changed - sum(waiting.values()),
         waiting=sum(waiting.values()),
         ineligible_by_reason=_by_reason("ineligible", scope),
         invalid_by_reason=_by_reason("invalid", scope, difference),
         waiting_by_reason=waiting,
     )
-    if not counts.adds_up or counts.unchanged < 0:
+    if not counts.adds_up or counts.unchanged < 0 or counts.planned != found.frozen.rows:
         raise PlanRejected(
             "the counts of the plan do not add up to the audience: this is a defect of the planner, nothing was sent"
         )
     return counts
 
 
-def _by_reason(kind: str, *verdicts: dict[str, int]) -> dict[str, int]:
+def _by_reason(kind: str, *verdicts: Mapping[str, int]) -> dict[str, int]:
     """`kind:reason` → {reason: count}, largest first."""
     found: dict[str, int] = {}
     for verdict in verdicts:
@@ -234,43 +313,38 @@ def _by_reason(kind: str, *verdicts: dict[str, int]) -> dict[str, int]:
     return dict(sorted(found.items(), key=lambda item: (-item[1], item[0])))
 
 
-def _freeze(session: Session, statements: Statements, given: PlanInput) -> Frozen:
-    reader = session.stream(statements.rows(), STREAM_ROWS)
-    return freeze(iter(reader), reader.schema, given.path)
-
-
-def _shape(session: Session, statements: Statements, counts: Counts, frozen: Frozen) -> Shape:
-    held = session.rows(statements.held_count())[0][0]
-    asserted = dict(session.rows(Statements.first_assertions()))
+def _shape(sync: Sync, counts: Counts, found: _Compared) -> Shape:
     return Shape(
         audience_size=counts.audience_size,
-        held=held,
-        added=asserted.get("added", 0),
-        changed=asserted.get("changed", 0),
-        removed=counts.removed - frozen.urgent,
-        is_append=statements.sync.mode is SyncMode.APPEND,
+        held=found.held,
+        added=counts.added - found.asserted_again.get("added", 0),
+        changed=counts.changed - found.asserted_again.get("changed", 0),
+        removed=counts.removed - found.frozen.urgent,
+        is_append=sync.mode is SyncMode.APPEND,
     )
 
 
-def _frozen_plan(
+def _plan(
     project: Project,
     sync: Sync,
     given: PlanInput,
     counts: Counts,
     frozen: Frozen,
-    held: Held | None,
-    closed: Sequence[tuple[str, str]],
-) -> FrozenPlan:
-    identity = "\x1f".join(
-        (sync.name, sync.account.name, mapping_signature(sync), given.ledger_position, frozen.content_hash)
-    )
-    plan = Plan(
-        plan_id=hashlib.sha256(identity.encode()).hexdigest()[:16],
+    guards: Sequence[GuardCheck],
+) -> Plan:
+    facts = (sync.account.name, mapping_signature(sync), given.ledger_position, frozen.content_hash)
+    return Plan(
+        plan_id=hashlib.sha256("\x1f".join((sync.name, *facts)).encode()).hexdigest()[:16],
         sync=sync.name,
+        destination=sync.account.name,
+        mapping=mapping_signature(sync),
+        ledger_position=given.ledger_position,
+        content_hash=frozen.content_hash,
         counts=counts,
         rows=frozen.rows,
-        held_reason=held.reason if held else None,
+        removals=frozen.removals,
+        guards=guards,
+        held_reason=held_because(guards, approved=given.approved_hash == frozen.content_hash),
         created_at=given.now,
         expires_at=given.now + timedelta(minutes=project.settings.plan.expires_minutes),
     )
-    return FrozenPlan(plan=plan, frozen=frozen, content_hash=frozen.content_hash, closed_rejections=closed)

@@ -8,15 +8,15 @@ Three temporary relations, each one SELECT:
 
 A changed identifier is therefore two rows, a removal of the old identity and an addition of the new one, without a
 rule of its own. Every column list is written once; every comparison is null-safe because hashes of canonical text
-are compared, and in canonical text a null is `~` and a value is `length:value`.
+are compared. `source` is the audience, or those of its rows that the sieve leaves; `held` likewise of the snapshot.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import sqlglot.expressions as exp
 from sqlglot import condition, select
@@ -25,13 +25,16 @@ from activations.config import Project, Sync
 from activations.digests import SEPARATOR, Digester
 from activations.manifest import Audience, Relation
 from activations.model import SyncMode
+from activations.planning.expressions import canonical, interleave, literal, pipe, table, text
+from activations.planning.marks import mapping_mark, marked_columns
 from activations.warehouses import Warehouse
 
 URGENT = ("erased", "suppressed", "objection", "consent")
 """First blockers whose removals nothing may hold back: the person asked for it."""
 
 SCOPE, KNOWN, DIFFERENCE = "planned_scope", "planned_known", "planned_difference"
-OPEN_ROWS, SUPPRESSIONS = "planned_open_rows", "planned_suppressions"
+OPEN_ROWS, SUPPRESSIONS, DUPLICATES = "planned_open_rows", "planned_suppressions", "planned_duplicates"
+SNAPSHOT = exp.to_table("activation.sync_snapshot")
 
 # Written out: [[:space:]] and [[:cntrl:]] are ASCII in one warehouse and Unicode in the next.
 _SPACE = "\t-\r\x1c-\x20\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
@@ -40,6 +43,9 @@ _FORMS = {
     "phone": r"^[+][1-9][0-9]{6,14}$",
 }
 _CONTROL = "[\x01-\x1f\x7f-\x9f]"
+_KEPT_IN_DIFFERENCE = (
+    "row_key", "identity", "payload_hash", "sieve", "field_marks", "old_hash", "old_marks", "destination_key", "sealed",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,92 +60,144 @@ class Statements:
     warehouse: Warehouse
     fingerprint: Digester
     suppression: Digester
+    pseudonym: Digester
+    person_type: str | None = None
+    """The type of the person's key where audience, eligibility and holdouts agree on one: they are joined without a
+    cast. None: as text."""
+    column_types: Mapping[str, str] = field(default_factory=dict)
+    """The audience's columns as the warehouse has them."""
+
+    @property
+    def source(self) -> exp.Table:
+        return exp.table_(self.audience.relation.name, db=self.audience.relation.schema, quoted=True)
 
     # -- scope -------------------------------------------------------------------------------------------------
 
-    def scope(self, *, has_suppressions: bool) -> exp.Select:
-        """One row per audience row: row_key, person, identity, payload_hash, deferral, verdict."""
+    def scope(self, source: exp.Table, *, has_suppressions: bool) -> exp.Select:
+        """One row per row of the source: row_key, person, identity, payload_hash, deferral, verdict, and what the
+        snapshot remembers beside the hash."""
+        return self._scoped(source, has_suppressions, [])
+
+    def scoped(
+        self, source: exp.Table, alias: str, *, has_suppressions: bool, with_payload: bool = False
+    ) -> exp.Subquery:
+        """The same to select from; with everything that is sent, for who needs each row only once."""
+        payload = [exp.column(name, "g", quoted=True) for name in self.payload_names if with_payload]
+        return self._scoped(source, has_suppressions, payload).subquery(alias)
+
+    def _scoped(self, source: exp.Table, has_suppressions: bool, payload: Sequence[exp.Expr]) -> exp.Select:
+        return select(
+            exp.column("row_key", "g"),
+            exp.column("person", "g"),
+            exp.alias_(self._identity(), "identity"),
+            exp.alias_(self._payload_hash(), "payload_hash"),
+            exp.column("sieve", "g"),
+            exp.alias_(self._marks(), "field_marks"),
+            exp.column("deferral", "g"),
+            exp.alias_(self._verdict(), "verdict"),
+            *payload,
+        ).from_(self._given(source, has_suppressions).subquery("g"))
+
+    def _given(self, source: exp.Table, has_suppressions: bool) -> exp.Select:
+        """Everything that is asked of a row, each expression once."""
         query = (
             select(
-                exp.alias_(self._row_key("a"), "row_key"),
+                exp.alias_(self.row_key("a"), "row_key"),
                 exp.alias_(self._person("a"), "person"),
-                exp.alias_(self._identity(), "identity"),
-                exp.alias_(self._payload_hash(), "payload_hash"),
+                exp.alias_(self._refusal(has_suppressions), "refusal"),
+                exp.alias_(self._nothing_given(), "nothing_given"),
                 exp.alias_(self._deferral(), "deferral"),
-                exp.alias_(self._verdict(has_suppressions), "verdict"),
+                exp.alias_(self.sieve("a"), "sieve"),
+                *self.payload("a"),
             )
-            .from_(_table(self.audience.relation, "a"))
+            .from_(exp.alias_(source.copy(), "a", table=True))
             .join(
-                self._duplicates(),
+                DUPLICATES,
                 join_type="left",
-                on=exp.EQ(this=self._row_key("a"), expression=exp.column("row_key", "duplicates")),
+                on=exp.EQ(this=self.row_key("a"), expression=exp.column("row_key", DUPLICATES)),
             )
             .join(
-                _table(self.eligibility, "e"),
+                table(self.eligibility, "e"),
                 join_type="left",
-                on=self._eligibility_on("e", self._person("a")),
+                on=exp.and_(self.same_person("e"), *self.rule("e")),
             )
         )
-        return self._join_holdouts(query)
+        return self.join_holdouts(query)
 
-    def _row_key(self, table: str) -> exp.Expr:
-        """The audience's primary key as one text; null as soon as one part is null."""
-        parts = [_text(column, table) for column in self.audience.primary_key]
-        return _pipe(_interleave(parts, exp.Literal.string(SEPARATOR)))
-
-    def _person(self, table: str) -> exp.Expr:
-        return _text(self.project.settings.dbt.person_key, table)
-
-    def _duplicates(self) -> exp.Subquery:
+    def duplicates(self, source: exp.Table) -> exp.Select:
         """Keys that stand in more than one row: none of the copies is sent, since nobody knows which is right."""
-        key = self._row_key("a")
-        query = (
-            select(exp.alias_(key, "row_key"))
-            .from_(_table(self.audience.relation, "a"))
-            .group_by(key)
+        columns = [exp.column(name, "a") for name in self.audience.primary_key]
+        repeated = (
+            select(*columns)
+            .from_(exp.alias_(source.copy(), "a", table=True))
+            .group_by(*[column.copy() for column in columns])
             .having("count(*) > 1")
         )
-        return query.subquery("duplicates")
+        return select(exp.alias_(self.row_key("a"), "row_key")).distinct().from_(repeated.subquery("a"))
 
-    def _eligibility_on(self, table: str, person: exp.Expr) -> exp.Expr:
-        return exp.and_(
-            exp.EQ(this=_text(self.project.settings.dbt.person_key, table), expression=person),
-            exp.column("channel", table).eq(self.sync.channel.value),
-            exp.column("purpose", table).eq(self.sync.purpose),
-        )
+    def row_key(self, alias: str) -> exp.Expr:
+        """The audience's primary key as one text; null as soon as one part is null."""
+        parts = [text(column, alias) for column in self.audience.primary_key]
+        return pipe(interleave(parts, literal(SEPARATOR)))
 
-    def _join_holdouts(self, query: exp.Select) -> exp.Select:
+    @property
+    def person_key(self) -> str:
+        return self.project.settings.dbt.person_key
+
+    def _person(self, alias: str) -> exp.Expr:
+        return text(self.person_key, alias)
+
+    def same_person(self, alias: str) -> exp.Expr:
+        if self.person_type:
+            return exp.EQ(
+                this=exp.column(self.person_key, alias), expression=exp.column(self.person_key, "a")
+            )
+        return exp.EQ(this=self._person(alias), expression=self._person("a"))
+
+    def rule(self, alias: str) -> list[exp.Expr]:
+        return [
+            exp.column("channel", alias).eq(self.sync.channel.value),
+            exp.column("purpose", alias).eq(self.sync.purpose),
+        ]
+
+    def join_holdouts(self, query: exp.Select) -> exp.Select:
         if self.sync.holdout is None:
             return query
-        on = exp.and_(
-            exp.EQ(this=_text(self.project.settings.dbt.person_key, "h"), expression=self._person("a")),
-            exp.column("holdout", "h").eq(self.sync.holdout),
-        )
-        return query.join(_table(self.holdouts, "h"), join_type="left", on=on)
+        on = exp.and_(self.same_person("h"), exp.column("holdout", "h").eq(self.sync.holdout))
+        return query.join(table(self.holdouts, "h"), join_type="left", on=on)
 
-    def _verdict(self, has_suppressions: bool) -> exp.Expr:
-        """`kind` or `kind:reason`; the first rule that speaks decides, and exactly one does."""
-        key = self._row_key("a")
+    def _refusal(self, has_suppressions: bool) -> exp.Expr:
+        """`kind` or `kind:reason` of the first rule that keeps the row out, whatever its identifiers are."""
         case = (
             exp.case()
-            .when(key.is_(exp.null()), _literal("invalid:null_key"))
+            .when(self.row_key("a").is_(exp.null()), literal("invalid:null_key"))
             .when(
-                exp.RegexpLike(this=self._printable_key(), expression=_literal(_CONTROL)),
-                _literal("invalid:control_character_in_key"),
+                exp.RegexpLike(this=self._printable_key(), expression=literal(_CONTROL)),
+                literal("invalid:control_character_in_key"),
             )
         )
         if has_suppressions:
-            case = case.when(self._is_suppressed(), _literal("ineligible:suppressed"))
-        case = case.when(condition("e.channel is null"), _literal("ineligible:unknown")).when(
+            case = case.when(self.is_suppressed("a"), literal("ineligible:suppressed"))
+        nobody_spoke = exp.column(self.person_key, "e").is_(exp.null())
+        case = case.when(nobody_spoke, literal("ineligible:unknown")).when(
             condition("not coalesce(e.is_eligible, false)"),
             condition("'ineligible:' || coalesce(e.first_blocker, 'unknown')"),
         )
         if self.sync.holdout is not None:
-            case = case.when(condition("coalesce(h.is_held_out, true)"), _literal("held_out"))
-        case = case.when(condition("duplicates.row_key is not null"), _literal("invalid:duplicate_key")).when(
-            self._identity_missing(), self._identity_problem()
+            case = case.when(condition("coalesce(h.is_held_out, true)"), literal("held_out"))
+        return case.when(condition(f"{DUPLICATES}.row_key is not null"), literal("invalid:duplicate_key"))
+
+    def _verdict(self) -> exp.Expr:
+        """`in_scope`, or why not; exactly one rule decides."""
+        keys = [exp.column(f"i.{name}", "g", quoted=True) for name in self._key_names]
+        missing = exp.and_(*(key.is_(exp.null()) for key in keys))
+        return (
+            exp.case()
+            .when(condition("g.refusal is not null"), condition("g.refusal"))
+            .when(exp.and_(missing, condition("g.nothing_given")), literal("invalid:missing_identifier"))
+            .when(missing.copy(), literal("invalid:malformed_identifier"))
+            .else_(literal("in_scope"))
         )
-        return case.else_(_literal("in_scope"))
 
     @staticmethod
     def _deferral() -> exp.Expr:
@@ -150,73 +208,136 @@ class Statements:
 
     def _printable_key(self) -> exp.Expr:
         """The key's parts without our own separator, which is a control character itself."""
-        return _pipe(
-            [exp.func("coalesce", _text(column, "a"), _literal("")) for column in self.audience.primary_key]
+        return pipe(
+            [exp.func("coalesce", text(column, "a"), literal("")) for column in self.audience.primary_key]
         )
 
-    def _is_suppressed(self) -> exp.Expr:
+    def is_suppressed(self, alias: str) -> exp.Expr:
         """Any identifier of the row, or the person's key, among the suppressions that came after the last build."""
-        trimmed = [exp.func("trim", exp.column(column, "a")) for column in self.sync.identifiers.values()]
-        lowered = [exp.func("lower", value.copy()) for value in trimmed]
-        return exp.or_(*(self._has_suppressed(value) for value in [self._person("a"), *trimmed, *lowered]))
+        trimmed = [exp.func("trim", exp.column(column, alias)) for column in self.sync.identifiers.values()]
+        # Most values are in lower case already, and a digest costs more than a comparison.
+        lowered = [
+            exp.case().when(
+                exp.NEQ(this=exp.func("lower", value.copy()), expression=value.copy()),
+                exp.func("lower", value.copy()),
+            )
+            for value in trimmed
+        ]
+        return exp.or_(*(self.has_suppressed(value) for value in [self._person(alias), *trimmed, *lowered]))
 
-    def _has_suppressed(self, value: exp.Expr) -> exp.Expr:
+    def has_suppressed(self, value: exp.Expr) -> exp.Expr:
         known = select("digest").from_(SUPPRESSIONS).subquery()
         digest = self.suppression.sql(value, self.warehouse.sha256)
         return exp.func("coalesce", exp.In(this=digest, query=known), exp.false())
 
-    def identifier(self, column: str, table: str = "a") -> exp.Expr:
+    def identifier(self, column: str, alias: str) -> exp.Expr:
         """The identifier as it may be sent: trimmed, and null when it has not the form its column promises."""
-        value = exp.func("nullif", exp.func("trim", exp.column(column, table)), _literal(""))
+        value = exp.func("nullif", exp.func("trim", exp.column(column, alias)), literal(""))
         form = _FORMS.get(self.audience.columns[column].pii or "")
         if form is None:
             return value
-        return exp.case().when(exp.RegexpLike(this=value, expression=_literal(form)), value.copy())
+        return exp.case().when(exp.RegexpLike(this=value, expression=literal(form)), value.copy())
 
-    def _identity_missing(self) -> exp.Expr:
-        return exp.and_(*(self.identifier(c).is_(exp.null()) for c in self.sync.key_columns))
+    @property
+    def _key_names(self) -> list[str]:
+        keys = self.sync.capabilities.key_identifiers
+        return [name for name in self.sync.identifiers if keys is None or name in keys]
 
-    def _identity_problem(self) -> exp.Expr:
-        nothing_given = exp.and_(
+    def _nothing_given(self) -> exp.Expr:
+        return exp.and_(
             *(
-                exp.func("nullif", exp.func("trim", exp.column(c, "a")), _literal("")).is_(exp.null())
+                exp.func("nullif", exp.func("trim", exp.column(c, "a")), literal("")).is_(exp.null())
                 for c in self.sync.key_columns
             )
-        )
-        return (
-            exp.case()
-            .when(nothing_given, _literal("invalid:missing_identifier"))
-            .else_(_literal("invalid:malformed_identifier"))
         )
 
     def _identity(self) -> exp.Expr:
         """What the destination knows the row by, as a keyed fingerprint."""
-        return self._fingerprint("identity", [self._folded(c) for c in self.sync.key_columns])
+        return self._fingerprint("identity", [self._folded(name) for name in self._key_names])
 
-    def _folded(self, column: str) -> exp.Expr:
+    def _folded(self, name: str) -> exp.Expr:
         """Mailboxes do not tell cases apart, so neither may the key: a corrected case is the same person."""
-        value = self.identifier(column)
-        return exp.func("lower", value) if self.audience.columns[column].pii == "email" else value
+        value = exp.column(f"i.{name}", "g", quoted=True)
+        is_email = self.audience.columns[self.sync.identifiers[name]].pii == "email"
+        return exp.func("lower", value) if is_email else value
 
     def _payload_hash(self) -> exp.Expr:
         """Everything that would be sent, and how: a newly mapped field changes every row, so it is back-filled."""
-        in_place = [
-            self.identifier(c) for c in self.sync.identifiers.values() if c not in self.sync.key_columns
-        ]
-        fields = [_text(mapping.column, "a") for mapping in self.sync.fields.values()]
-        return self._fingerprint(mapping_signature(self.sync), in_place + fields)
+        return self._fingerprint(mapping_signature(self.sync), self._marked_texts())
+
+    def _marked_texts(self) -> list[exp.Expr]:
+        """What a change of the payload shows in: identifiers beside the key, and the fields."""
+        return [exp.cast(exp.column(name, "g", quoted=True), "text") for name in marked_columns(self.sync)]
 
     def _fingerprint(self, purpose: str, values: Sequence[exp.Expr]) -> exp.Expr:
-        parts: list[exp.Expr] = [_literal(f"{self.fingerprint.key}{purpose}")]
-        return self.warehouse.md5(_pipe(parts + [_canonical(value) for value in values]))
+        parts: list[exp.Expr] = [literal(f"{self.fingerprint.key}{purpose}")]
+        return self.warehouse.md5(pipe(parts + [canonical(value) for value in values]))
+
+    def _marks(self) -> exp.Expr:
+        """One small number for the mapping and one for each value; only of what is compared again."""
+        if self.sync.mode is SyncMode.APPEND:
+            return exp.cast(exp.null(), "int[]")
+        mapping = exp.Literal.number(mapping_mark(self.sync, self.warehouse.hashing))
+        values = [
+            self.warehouse.mark(exp.column(name, "g", quoted=True)) for name in marked_columns(self.sync)
+        ]
+        return exp.cast(exp.Array(expressions=[mapping, *values]), "int[]")
+
+    @property
+    def has_sieve(self) -> bool:
+        """Where the warehouse hashes rows cheaply, and what was sent may have to be sent again."""
+        is_state = self.sync.mode is not SyncMode.APPEND
+        return is_state and self.person_type is not None and self.warehouse.row_hash("", []) is not None
+
+    def sieve(self, alias: str) -> exp.Expr:
+        """A hash of the row as it is read: while it stays, identity and payload stay. See `planning/sieve.py`."""
+        columns = [exp.column(name, alias) for name in self.columns]
+        found = self.warehouse.row_hash(self._rules_digest(), columns) if self.has_sieve else None
+        return exp.cast(exp.null(), "bigint") if found is None else found
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Every column of the audience that a plan reads, once each."""
+        return tuple(dict.fromkeys((*self.audience.primary_key, *self.sync.columns)))
+
+    def _rules_digest(self) -> str:
+        """Changes with everything that turns a row into identity and payload: mapping, key, types, these statements."""
+        parts = [
+            self._refusal(False),
+            self._verdict(),
+            self._identity(),
+            self._payload_hash(),
+            *self.payload("a"),
+        ]
+        written = [part.sql(dialect=self.warehouse.dialect) for part in parts]
+        content = [self.warehouse.hashing, written, sorted(self.column_types.items())]
+        return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+    # -- payload -----------------------------------------------------------------------------------------------
+
+    @property
+    def payload_names(self) -> list[str]:
+        return [f"i.{name}" for name in self.sync.identifiers] + [f"f.{name}" for name in self.sync.fields]
+
+    def payload(self, alias: str) -> list[exp.Expr]:
+        values = [self.identifier(column, alias) for column in self.sync.identifiers.values()]
+        values += [self._value(mapping.column, alias) for mapping in self.sync.fields.values()]
+        return [exp.alias_(v, name, quoted=True) for v, name in zip(values, self.payload_names, strict=True)]
+
+    def _value(self, column: str, alias: str) -> exp.Expr:
+        """As the audience has it, except what a columnar file cannot hold exactly."""
+        data_type, value = self.audience.columns[column].data_type.lower(), exp.column(column, alias)
+        if data_type in ("hugeint", "uhugeint"):  # Parquet would make it a double
+            return exp.cast(value, "decimal(38, 0)")
+        return exp.cast(value, "text") if data_type == "uuid" else value
 
     # -- known -------------------------------------------------------------------------------------------------
 
-    def known(self) -> exp.Select:
+    def known(self, held: exp.Table) -> exp.Select:
         """What the destination holds by its own word, overlaid by what the journal has not settled."""
         snapshot = (
-            select("primary_key", "identity", "payload_hash", "destination_key")
-            .from_("activation.sync_snapshot")
+            select("primary_key", "identity", "payload_hash", "destination_key", "sieve", "field_marks")
+            .from_(held.copy())
             .where(exp.column("sync").eq(self.sync.name))
             .subquery("s")
         )
@@ -225,6 +346,8 @@ class Statements:
                 "coalesce(s.primary_key, o.row_key) as row_key",
                 "coalesce(s.identity, o.identity) as identity",
                 "s.payload_hash",
+                "s.sieve",
+                "s.field_marks",
                 "coalesce(s.destination_key, o.destination_key) as destination_key",
                 "o.sealed",
                 "o.state",
@@ -255,6 +378,10 @@ class Statements:
                 "coalesce(d.row_key, k.row_key) as row_key",
                 "coalesce(d.identity, k.identity) as identity",
                 "d.payload_hash",
+                "d.sieve",
+                "d.field_marks",
+                "k.payload_hash as old_hash",
+                "k.field_marks as old_marks",
                 "k.destination_key",
                 "k.sealed",
                 exp.alias_(verdict, "verdict"),
@@ -297,16 +424,9 @@ class Statements:
                 else 'waiting:' || k.state end"""
         )
 
-    def without_shared_identities(self) -> exp.Select:
+    def without_shared_identities(self, *, is_sieved: bool) -> exp.Select:
         """One identity belongs to one row: the one that holds it already, else the smallest key. The others are
         invalid, and when the holder leaves, its successor is added by the run after that removal was acknowledged."""
-        holders = (
-            select("identity", "min(row_key) as row_key")
-            .from_(KNOWN)
-            .where("may_hold", *self._only_members())
-            .group_by("identity")
-            .subquery("holders")
-        )
         ranked = (
             select("*", "row_number() over (partition by verdict, identity order by row_key) as rank")
             .from_(DIFFERENCE)
@@ -314,15 +434,37 @@ class Statements:
         )
         verdict = """case when ranked.verdict = 'added' and (rank > 1 or coalesce(holders.row_key <> ranked.row_key, false))
                      then 'invalid:shared_identifier' else ranked.verdict end as verdict"""
-        plain = ("row_key", "identity", "payload_hash", "destination_key", "sealed")
         return (
-            select(*(f"ranked.{name}" for name in plain), verdict)
+            select(*(f"ranked.{name}" for name in _KEPT_IN_DIFFERENCE), verdict)
             .from_(ranked)
             .join(
-                holders,
+                self._holders(is_sieved).subquery("holders"),
                 join_type="left",
                 on="holders.identity = ranked.identity and ranked.verdict = 'added'",
             )
+        )
+
+    def _holders(self, is_sieved: bool) -> exp.Query:
+        """Who has an identity: the first that may have it among the rows looked at, and of those the sieve passed."""
+        near = select("identity", "row_key").from_(KNOWN).where("may_hold", *self._only_members())
+        if not is_sieved:
+            return (
+                select("identity", "min(row_key) as row_key")
+                .from_(near.subquery("near"))
+                .group_by("identity")
+            )
+        far = (
+            select("identity", "primary_key as row_key")
+            .from_(exp.alias_(SNAPSHOT.copy(), "s", table=True))
+            .where(
+                exp.column("sync").eq(self.sync.name),
+                f"identity in (select identity from {DIFFERENCE} where verdict = 'added')",
+                f"not exists (select 1 from {KNOWN} as k where k.row_key = s.primary_key and k.identity = s.identity)",
+            )
+        )
+        both = exp.union(near, far, distinct=False)
+        return (
+            select("identity", "min(row_key) as row_key").from_(both.subquery("either")).group_by("identity")
         )
 
     def _only_members(self) -> list[str]:
@@ -330,69 +472,19 @@ class Statements:
         members = f"row_key in (select row_key from {SCOPE} where verdict = 'in_scope')"
         return [members] if self.sync.mode is SyncMode.UPSERT else []
 
-    # -- rows --------------------------------------------------------------------------------------------------
-
-    def rows(self) -> exp.Select:
-        """The plan's rows in the order in which they are sent: removals first, and first those nobody may hold."""
-        reason = condition(
-            "case when coalesce(e.is_eligible, true) then 'left_audience' else coalesce(e.first_blocker, 'unknown') end"
-        )
-        suppressed = exp.or_(
-            condition(
-                f"exists (select 1 from {SCOPE} as x where x.row_key = p.row_key and x.verdict = 'ineligible:suppressed')"
-            ),
-            self._has_suppressed(exp.column("row_key", "p")),  # also of who left the audience
-        )
-        cause = (
-            exp.case()
-            .when(condition("p.verdict <> 'removed'"), exp.null())
-            .when(suppressed, _literal("suppressed"))
-            .else_(reason)
-        )
-        inner = (
-            select("p.*", exp.alias_(cause, "cause"), *self._payload())
-            .from_(exp.alias_(exp.to_table(DIFFERENCE), "p", table=True))
-            .join(
-                _table(self.audience.relation, "a"),
-                join_type="left",
-                on=exp.and_(
-                    condition("p.verdict <> 'removed'"),
-                    exp.EQ(this=self._row_key("a"), expression=exp.column("row_key", "p")),
-                ),
-            )
-            .join(
-                _table(self.eligibility, "e"),
-                join_type="left",
-                on=exp.and_(
-                    condition("p.verdict = 'removed'"), self._eligibility_on("e", exp.column("row_key", "p"))
-                ),
-            )
-            .where("p.verdict in ('added', 'changed', 'removed')")
-        )
-        urgent = exp.In(this=exp.column("cause"), expressions=[_literal(reason) for reason in URGENT])
+    def resifted(self) -> exp.Select:
+        """Rows that are what the destination holds, and whose hash in the snapshot is another one's or none."""
         return (
-            select("*", exp.alias_(exp.func("coalesce", urgent, exp.false()), "is_urgent"))
-            .from_(inner.subquery("planned"))
-            .order_by("is_urgent desc", "verdict = 'removed' desc", "row_key", "identity")
+            select("k.row_key", "k.identity", "d.payload_hash", "d.sieve", "d.field_marks")
+            .from_(f"{SCOPE} as d")
+            .join(f"{KNOWN} as k", on="k.row_key = d.row_key and k.identity = d.identity")
+            .where(
+                "d.verdict = 'in_scope'",
+                "k.is_acknowledged",
+                "k.payload_hash = d.payload_hash",
+                "d.sieve is distinct from k.sieve",
+            )
         )
-
-    def _payload(self) -> list[exp.Expr]:
-        identifiers = [
-            exp.alias_(self.identifier(column), f"i.{name}", quoted=True)
-            for name, column in self.sync.identifiers.items()
-        ]
-        fields = [
-            exp.alias_(self._value(mapping.column), f"f.{name}", quoted=True)
-            for name, mapping in self.sync.fields.items()
-        ]
-        return identifiers + fields
-
-    def _value(self, column: str) -> exp.Expr:
-        """As the audience has it, except what a columnar file cannot hold exactly."""
-        data_type = self.audience.columns[column].data_type.lower()
-        if data_type in ("hugeint", "uhugeint"):  # Parquet would make it a double
-            return exp.cast(exp.column(column, "a"), "decimal(38, 0)")
-        return exp.cast(exp.column(column, "a"), "text") if data_type == "uuid" else exp.column(column, "a")
 
     # -- counts ------------------------------------------------------------------------------------------------
 
@@ -404,19 +496,25 @@ class Statements:
     def difference_counts() -> exp.Select:
         return select("verdict", "count(*)").from_(DIFFERENCE).group_by("verdict")
 
+    def audience_size(self) -> exp.Select:
+        return select("count(*)").from_(self.source)
+
+    def any_held(self) -> exp.Select:
+        return select("1").from_(SNAPSHOT.copy()).where(exp.column("sync").eq(self.sync.name)).limit(1)
+
     def held_count(self) -> exp.Select:
         """How many rows the destination holds or may hold."""
         return select("count(*)").from_(KNOWN).where("may_hold")
 
     @staticmethod
-    def first_assertions() -> exp.Select:
-        """Additions and changes by verdict, without rows in doubt that are only asserted again: those passed the
-        guards when they were first planned, and have to settle without anybody's help."""
+    def asserted_again() -> exp.Select:
+        """Additions and changes by verdict that are rows in doubt, asserted once more: those passed the guards when they
+        were first planned, and have to settle without anybody's help."""
         return (
             select("d.verdict", "count(*)")
             .from_(f"{DIFFERENCE} as d")
-            .join(f"{KNOWN} as k", join_type="left", on="k.row_key = d.row_key and k.identity = d.identity")
-            .where("d.verdict in ('added', 'changed') and not coalesce(k.is_due, false)")
+            .join(f"{OPEN_ROWS} as o", on="o.row_key = d.row_key and o.identity = d.identity")
+            .where("d.verdict in ('added', 'changed') and coalesce(o.is_due, false)")
             .group_by("d.verdict")
         )
 
@@ -443,68 +541,9 @@ class Statements:
             )
         )
 
-    def rules_count(self) -> exp.Select:
-        """Whether anybody wrote a rule for this channel and purpose; none means nobody may be reached."""
-        person = exp.column(self.project.settings.dbt.person_key, "e")
-        return (
-            select("count(*)", exp.Count(this=exp.Distinct(expressions=[person])))
-            .from_(_table(self.eligibility, "e"))
-            .where(
-                exp.and_(
-                    exp.column("channel", "e").eq(self.sync.channel.value),
-                    exp.column("purpose", "e").eq(self.sync.purpose),
-                )
-            )
-        )
-
-    def eligibility_of(self, person: str) -> exp.Select:
-        """blockers, is_deferred, consent_event_id, evaluated_at of one person for this channel and purpose."""
-        return (
-            select("e.blockers", "e.is_deferred", "e.consent_event_id", "e.evaluated_at")
-            .from_(_table(self.eligibility, "e"))
-            .where(self._eligibility_on("e", _literal(person)))
-        )
-
-    def holdout_count(self) -> exp.Select:
-        person = exp.column(self.project.settings.dbt.person_key, "h")
-        return (
-            select("count(*)", exp.Count(this=exp.Distinct(expressions=[person])))
-            .from_(_table(self.holdouts, "h"))
-            .where(exp.column("holdout", "h").eq(self.sync.holdout))
-        )
-
 
 def mapping_signature(sync: Sync) -> str:
     """Changes when what is sent for an unchanged person would change."""
     mapping = {name: [m.column, m.on_null.value] for name, m in sync.fields.items()}
     content = [mapping, dict(sync.identifiers), dict(sync.target), sync.mode.value, sync.account.name]
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:16]
-
-
-def _table(relation: Relation, alias: str) -> exp.Expr:
-    table = exp.table_(relation.name, db=relation.schema, quoted=True)
-    return exp.alias_(table, alias, table=True)
-
-
-def _text(column: str, table: str) -> exp.Expr:
-    return exp.cast(exp.column(column, table), "text")
-
-
-def _literal(text: str) -> exp.Literal:
-    return exp.Literal.string(text)
-
-
-def _interleave(parts: Sequence[exp.Expr], separator: exp.Expr) -> list[exp.Expr]:
-    return [piece for part in parts for piece in (separator.copy(), part)][1:]
-
-
-def _pipe(parts: Iterable[exp.Expr]) -> exp.Expr:
-    result, *rest = parts
-    for part in rest:
-        result = exp.DPipe(this=result, expression=part, safe=True)
-    return result
-
-
-def _canonical(value: exp.Expr) -> exp.Expr:
-    length = exp.cast(exp.func("length", value), "text")
-    return exp.func("coalesce", _pipe([length, _literal(":"), value.copy()]), _literal("~"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
@@ -25,6 +25,10 @@ class Session(Protocol):
     def load(self, name: str, table: pa.Table) -> None:
         """Make `table` readable under `name` (temporary, this session only); replaces one of that name."""
 
+    def offer(self, name: str, read: Callable[[], pa.RecordBatchReader]) -> AbstractContextManager[None]:
+        """As `load`, for what is too large to be held twice: `read` is called whenever somebody reads. Until the
+        context ends."""
+
     def keep(self, name: str, query: Expr) -> None:
         """Materialise a query as a temporary table of this session; replaces one of that name."""
 
@@ -44,6 +48,8 @@ class Warehouse(Protocol):
 
     dialect: str
     """sqlglot's name of its SQL."""
+    hashing: str
+    """Changes with anything that might change what `row_hash` and `mark` give."""
 
     def read(self) -> AbstractContextManager[Session]:
         """A session that writes nothing but temporary tables."""
@@ -55,3 +61,13 @@ class Warehouse(Protocol):
 
     def md5(self, text: Expr) -> Expr:
         """Lower-case hexadecimal MD5 of the text's UTF-8 bytes."""
+
+    def row_hash(self, salt: str, values: Sequence[Expr]) -> Expr | None:
+        """A 63-bit hash of the values as they are, nulls and order included; None where that is not far cheaper than
+        MD5. Only of one `hashing`: never to be compared with one that another version made."""
+
+    def mark(self, value: Expr) -> Expr:
+        """A small integer that differs for most values that differ."""
+
+    def parsed(self, text: Expr, data_type: str) -> Expr | None:
+        """The text as a value of that type, null where it is none; None where that would be an error."""

@@ -7,9 +7,10 @@ late and closed early, and a lock held by somebody else is waited for, up to a b
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import duckdb
@@ -21,12 +22,16 @@ from activations.errors import RelationMissing, WarehouseError, WarehouseLocked
 from activations.manifest import Relation
 
 RETRY_SECONDS = 0.25
+LEAST_MEMORY, MOST_MEMORY = 150_000_000, 1_000_000_000
+"""Bytes, where project.yml says nothing."""
 
 
 class DuckDBWarehouse:
     """A DuckDB file. `wait_seconds` bounds the wait for another process."""
 
     dialect = "duckdb"
+    hashing = f"duckdb {duckdb.__version__}"
+    """DuckDB's `hash` is not the same in every version."""
 
     def __init__(
         self,
@@ -61,9 +66,23 @@ class DuckDBWarehouse:
     def md5(self, text: exp.Expr) -> exp.Expr:
         return exp.Anonymous(this="md5", expressions=[text])
 
+    def row_hash(self, salt: str, values: Sequence[exp.Expr]) -> exp.Expr:
+        return _signed(_hash(exp.Literal.string(salt), *values))
+
+    def mark(self, value: exp.Expr) -> exp.Expr:
+        return exp.cast(exp.BitwiseAnd(this=_hash(value), expression=exp.Literal.number(0xFFFF)), "int")
+
+    def parsed(self, text: exp.Expr, data_type: str) -> exp.Expr:
+        return exp.TryCast(this=text, to=exp.DataType.build(data_type, dialect="duckdb"))
+
     @contextmanager
     def _session(self, *, read_only: bool) -> Iterator[DuckDBSession]:
-        connection = self._connect(read_only)
+        # What is spilled holds people's data: in a folder that only its owner may enter, gone with the session.
+        with TemporaryDirectory(prefix="spill-", dir=self._path.parent) as spill:
+            yield from self._opened(read_only, spill)
+
+    def _opened(self, read_only: bool, spill: str) -> Iterator[DuckDBSession]:
+        connection = self._connect(read_only, spill)
         try:
             yield DuckDBSession(connection)
         except duckdb.CatalogException as error:
@@ -81,11 +100,13 @@ class DuckDBWarehouse:
         finally:
             connection.close()
 
-    def _connect(self, read_only: bool) -> duckdb.DuckDBPyConnection:
+    def _connect(self, read_only: bool, spill: str) -> duckdb.DuckDBPyConnection:
         deadline = self._clock.monotonic() + self._wait
         while True:
             try:
-                return _hardened(duckdb.connect(str(self._path), read_only=read_only, config=self._config()))
+                return _hardened(
+                    duckdb.connect(str(self._path), read_only=read_only, config=self._config(spill))
+                )
             except duckdb.ConnectionException as error:
                 raise WarehouseLocked(
                     "this process already holds the warehouse in another mode. Close that connection first"
@@ -103,12 +124,19 @@ class DuckDBWarehouse:
                     f"{self._path.name} cannot be opened ({type(error).__name__}). Check `warehouse:` in project.yml"
                 ) from None
 
-    def _config(self) -> dict[str, str | bool | int | float | list[str]]:
+    def _config(self, spill: str) -> dict[str, str | bool | int | float | list[str]]:
         """Users' SQL stands behind the relations we read: it must reach no file and no Python variable."""
-        config: dict[str, str | bool | int | float | list[str]] = {
+        return {
             "enable_external_access": "false",
+            "preserve_insertion_order": "false",  # takes memory, and every order that counts is asked for
+            "memory_limit": self._memory or f"{self._usual_memory() // 1_000_000}MB",
+            "temp_directory": spill,
         }
-        return config | ({"memory_limit": self._memory} if self._memory else {})
+
+    def _usual_memory(self) -> int:
+        """As much as the file is large, within bounds: what does not fit is spilled, and more makes nothing faster."""
+        size = self._path.stat().st_size if self._path.exists() else 0
+        return min(max(size, LEAST_MEMORY), MOST_MEMORY)
 
 
 class DuckDBSession:
@@ -132,6 +160,14 @@ class DuckDBSession:
         self.keep(name, exp.select("*").from_(exp.to_table(view)))
         self._connection.unregister(view)
 
+    @contextmanager
+    def offer(self, name: str, read: Callable[[], pa.RecordBatchReader]) -> Iterator[None]:
+        self._connection.register(name, _Offer(read))
+        try:
+            yield
+        finally:
+            self._connection.unregister(name)
+
     def keep(self, name: str, query: exp.Expr) -> None:
         table = exp.to_identifier(name, quoted=True).sql("duckdb")
         self._connection.execute(f"create or replace temp table {table} as {_sql(query)}")
@@ -154,11 +190,30 @@ class DuckDBSession:
         self._connection.commit()
 
 
+class _Offer:
+    """Arrow data that is read anew by every statement."""
+
+    def __init__(self, read: Callable[[], pa.RecordBatchReader]) -> None:
+        self._read = read
+
+    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
+        return self._read().__arrow_c_stream__(requested_schema)
+
+
 def _hardened(connection: duckdb.DuckDBPyConnection) -> duckdb.DuckDBPyConnection:
     """In UTC wherever the machine stands, since a timestamp's text is part of fingerprints; and then for good."""
     connection.execute("set TimeZone = 'UTC'")
     connection.execute("set lock_configuration = true")
     return connection
+
+
+def _hash(*values: exp.Expr) -> exp.Expr:
+    return exp.Anonymous(this="hash", expressions=list(values))
+
+
+def _signed(hashed: exp.Expr) -> exp.Expr:
+    """Without its lowest bit, so that it fits into a type that every warehouse and Parquet have."""
+    return exp.cast(exp.BitwiseRightShift(this=hashed, expression=exp.Literal.number(1)), "bigint")
 
 
 def _sql(statement: exp.Expr | str) -> str:

@@ -37,6 +37,7 @@ _ARROW_TYPES = {
     "timestamp": pa.timestamp("us"),
     "timestamptz": pa.timestamp("us", "UTC"),
     "bytea": pa.binary(),
+    "int4[]": pa.list_(pa.int32()),
     "text": pa.string(),
     "varchar": pa.string(),
     "bpchar": pa.string(),
@@ -50,6 +51,7 @@ _POSTGRES_TYPES: Sequence[tuple[Callable[[pa.DataType], bool], LiteralString]] =
     (pa.types.is_date, "date"),
     (pa.types.is_binary, "bytea"),
     (pa.types.is_large_binary, "bytea"),
+    (pa.types.is_list, "integer[]"),
 )
 
 
@@ -57,6 +59,7 @@ class PostgresWarehouse:
     """A Postgres database, in UTF-8. `wait_seconds` bounds the wait for the server and for anybody's lock."""
 
     dialect = "postgres"
+    hashing = "postgres hashtext"
 
     def __init__(self, dsn: str, *, wait_seconds: float = 60) -> None:
         self._dsn, self._wait = dsn, wait_seconds
@@ -76,6 +79,17 @@ class PostgresWarehouse:
 
     def md5(self, text: exp.Expr) -> exp.Expr:
         return _function("md5", _bytes(text))
+
+    def row_hash(self, salt: str, values: Sequence[exp.Expr]) -> exp.Expr | None:
+        """None: its hash of a row costs about what its MD5 does."""
+
+    def mark(self, value: exp.Expr) -> exp.Expr:
+        hashed = _function("hashtext", exp.cast(value, "text"))
+        low = exp.BitwiseAnd(this=hashed, expression=exp.Literal.number(0xFFFF))
+        return exp.func("coalesce", low, exp.Literal.number(-1))
+
+    def parsed(self, text: exp.Expr, data_type: str) -> exp.Expr | None:
+        return text if data_type in ("text", "character varying") else None
 
     @contextmanager
     def _session(self) -> Iterator[PostgresSession]:
@@ -149,7 +163,21 @@ class PostgresSession:
         copy_into(self._connection, target, table)
         self._analyze(name)
 
+    @contextmanager
+    def offer(self, name: str, read: Callable[[], pa.RecordBatchReader]) -> Iterator[None]:
+        """Once, into a temporary table: the data has to travel to the server in any case."""
+        with read() as reader:
+            self._drop(name)
+            target = sql.Identifier(name)
+            create_table(self._connection, target, reader.schema, temporary=True)
+            for batch in reader:
+                copy_into(self._connection, target, pa.Table.from_batches([batch]))
+        self._analyze(name)
+        yield
+        self._drop(name)
+
     def keep(self, name: str, query: exp.Expr) -> None:
+        _refuse_long_names(query)
         self._drop(name)
         self._execute(f"create temporary table {_quoted(name)} as {_sql(query)}")
         self._analyze(name)
@@ -274,9 +302,16 @@ def _as_text(table: pa.Table) -> pa.Table:
         if _is_binary(field.type):
             values = [None if value is None else f"\\x{value.hex()}" for value in column.to_pylist()]
             table = table.set_column(index, field.name, pa.array(values, pa.string()))
+        elif pa.types.is_list(field.type):
+            arrays = [None if value is None else _array_text(value) for value in column.to_pylist()]
+            table = table.set_column(index, field.name, pa.array(arrays, pa.string()))
         elif _postgres_type(field.type) == "text":
             table = table.set_column(index, field.name, column.cast(pa.string()))
     return table
+
+
+def _array_text(values: Sequence[int | None]) -> str:
+    return "{" + ",".join("null" if value is None else str(value) for value in values) + "}"
 
 
 def _csv(batch: pa.RecordBatch) -> bytes:

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from activations.destinations.twilio import TwilioMessaging, TwilioTarget, render
 from activations.errors import FatalDestinationError, UnreadableResponse
-from activations.model import Outcome, Response
+from activations.model import Outcome, Response, SyncMode
 from activations.sandbox.server import RunningSandbox
 from tests.contract.conftest import TARGETS, make
 from tests.contract.driver import Driver, a_batch, an_addition, canned
@@ -95,9 +95,9 @@ def test_a_broken_sender_stops_the_run(code: int) -> None:
         send(answer(400, code=code))
 
 
-def test_kind_is_declared_as_not_idempotent() -> None:
+def test_it_takes_messages_only_and_one_at_a_time() -> None:
     able = TwilioMessaging.capabilities
-    assert (able.idempotent, able.max_batch_rows) == (False, 1)
+    assert (able.modes, able.max_batch_rows) == ({SyncMode.APPEND}, 1)
 
 
 @pytest.mark.parametrize(

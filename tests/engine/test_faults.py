@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Any
 
 import pytest
 
-from activations.errors import ActivationsError, SyncBusy, WarehouseLocked
+from activations.errors import ActivationsError, Fenced, SyncBusy, WarehouseLocked
+from activations.journal.postgres import PostgresStore
+from activations.journal.sqlite import SQLiteStore
 from activations.model import Request, Response, RunStatus
+from activations.planning import PlanFile
 from tests.engine.world import OtherSide, World
 
 
@@ -67,29 +69,28 @@ def test_a_crash_at_any_commit_of_the_journal_loses_nothing(
     """Die at the n-th commit, recover, and the other side equals the audience; every outcome is counted once."""
     world.add("a", "b").build()
     seen = 0
-    opened: list[sqlite3.Connection] = []
 
-    class Dying(sqlite3.Connection):
-        def execute(self, sql: str, *args: object) -> sqlite3.Cursor:
+    def dying(transaction: Callable[[Any], AbstractContextManager[None]]) -> Any:
+        @contextmanager
+        def until_the_commit(store: Any) -> Iterator[None]:
             nonlocal seen
-            if sql == "commit":
+            with transaction(store):
+                yield
                 seen += 1
                 if seen == commit:
+                    store.close()  # a dead process holds no transaction
                     raise Killed
-            return super().execute(sql, *args)  # type: ignore[arg-type]
 
-    connect = sqlite3.connect
-
-    def open_dying(*args: Any, **options: Any) -> sqlite3.Connection:
-        opened.append(connect(*args, factory=Dying, **options))
-        return opened[-1]
+        return until_the_commit
 
     with monkeypatch.context() as patch:
-        patch.setattr(sqlite3, "connect", open_dying)
+        for store in (SQLiteStore, PostgresStore):
+            patch.setattr(store, "transaction", dying(store.transaction))
         with suppress(Killed):
             world.engine().sync("people")
-    for connection in opened:  # a dead process holds no lock
-        connection.close()
+    world.store.execute_in_journal(
+        "update lease set until = null"
+    )  # the time of the dead one's lease is over
     assert seen >= min(commit, 5), "the crash point was reached"
     world.run()
     world.clock.sleep(3600)
@@ -102,6 +103,16 @@ def test_a_crash_at_any_commit_of_the_journal_loses_nothing(
         "select count(*) from (select 1 from activation.sync_changelog group by journal_id, seq, position having count(*) > 1)"
     ) == [(0,)]
     assert world.run().counts.planned == 0
+
+
+def test_only_the_drafts_of_this_sync_are_cleared_away(world: World) -> None:
+    """Another sync may be planned at this moment, in the same folder."""
+    plans = world.root / "var/plans"
+    plans.mkdir(parents=True)
+    for name in ("preview-people-dead.draft", "preview-people_too-alive.draft"):
+        (plans / name).touch()
+    world.add("a").run()
+    assert [path.name for path in plans.iterdir()] == ["preview-people_too-alive.draft"]
 
 
 def test_a_crash_between_ledger_and_journal_counts_nothing_twice(
@@ -129,6 +140,11 @@ def test_two_engines_never_work_on_one_sync(world: World) -> None:
 
     world.other.script.append(second_engine)
     assert world.add("a").run().delivered == 1
+
+
+def test_an_engine_whose_plan_was_discarded_by_a_newer_one_stops(world: World) -> None:
+    with pytest.raises(Fenced, match="a newer engine took over its sync"):
+        PlanFile(world.root / "var/plans/of-an-older-engine.parquet").slice(0, 1)
 
 
 def test_a_locked_file_is_named_and_changes_nothing(duckdb_world: World) -> None:

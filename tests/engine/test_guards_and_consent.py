@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from activations.config import Guard
 from activations.errors import ActivationsError, PlanRejected
-from activations.guards import Shape, held_because
+from activations.guards import Shape, checks, held_because
 from activations.model import Request, Response, RunStatus
 from tests.engine.world import OtherSide, World
 
@@ -79,11 +79,8 @@ def test_only_a_held_plan_can_be_released_and_the_release_is_audited(guarded: Wo
 
 
 def test_an_altered_audit_line_is_noticed(guarded: World) -> None:
-    import sqlite3
-
     guarded.engine().suppress(["p01"], channel="all", reason="objection", source="test")
-    with sqlite3.connect(guarded.root / "var/journal.sqlite3") as db:
-        db.execute("""update audit set event = replace(event, 'objection', 'nothing')""")
+    guarded.store.execute_in_journal("update audit set event = replace(event, 'objection', 'nothing')")
     with pytest.raises(ActivationsError, match="was altered"):
         guarded.engine().verify_audit()
 
@@ -151,7 +148,7 @@ def test_more_removals_never_pass_where_fewer_were_held(shape: Shape) -> None:
     from dataclasses import replace
 
     fewer, more = (
-        held_because(Guard(), shape, approved=False),
-        held_because(Guard(), replace(shape, removed=shape.removed + 1), approved=False),
+        held_because(checks(Guard(), shape), approved=False),
+        held_because(checks(Guard(), replace(shape, removed=shape.removed + 1)), approved=False),
     )
     assert fewer is None or more is not None

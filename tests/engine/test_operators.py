@@ -59,7 +59,7 @@ def test_a_message_in_doubt_shows_when_why_and_never_whom(messages: World) -> No
     handle = in_doubt(messages, lost_after)
     [message] = messages.engine().in_doubt("people")
     assert (message.reason, message.provider_id) == ("timeout", None)
-    assert "a" != handle and "example" not in str(message)
+    assert handle != "a" and "example" not in str(message)
 
 
 def test_a_message_that_did_arrive_is_settled_and_never_sent_again(messages: World) -> None:

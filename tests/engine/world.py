@@ -212,6 +212,12 @@ class World:
         document = yaml.safe_load(self.sync_file.read_text()) | keys
         self.sync_file.write_text(yaml.safe_dump(document))
 
+    def configure_account(self, **keys: Any) -> None:
+        file = self.root / "activations/destinations.yml"
+        document = yaml.safe_load(file.read_text())
+        document["destinations"]["hook"] |= keys
+        file.write_text(yaml.safe_dump(document))
+
     def _transport(self, _sync: Sync) -> OtherSide:
         return self.other
 
@@ -220,7 +226,9 @@ class World:
     def _write_files(self, mode: str, sync: Mapping[str, Any]) -> None:
         home = self.root / "activations"
         (home / "syncs").mkdir(parents=True)
-        (home / "project.yml").write_text(yaml.safe_dump({"warehouse": dict(self.store.settings)}))
+        (home / "project.yml").write_text(
+            yaml.safe_dump({"warehouse": dict(self.store.settings), "journal": dict(self.store.journal)})
+        )
         account = {
             "kind": "webhook",
             "environment": "sandbox",

@@ -7,7 +7,7 @@ import os
 import sys
 
 from tests.simulation import ablations
-from tests.simulation.campaign import Campaign, run
+from tests.simulation.campaign import Campaign, crash_at_every_commit, run
 
 MOST_SHOWN = 3
 """Violations of one seed; the first is the cause of most others."""
@@ -19,6 +19,7 @@ def main() -> int:
         return _ablations(options.seeds, options.workers)
     only = options.seed if options.seed is not None else os.environ.get("SEED")
     seeds = [int(only)] if only else range(options.first, options.first + options.seeds)
+    crashed = 0 if only or options.first else _crash_points(options.workers)
     campaign = Campaign()
     for campaign, result in run(seeds, workers=1 if only else options.workers):
         for violation in result.violations[:MOST_SHOWN]:
@@ -28,7 +29,18 @@ def main() -> int:
     if campaign.failed:
         print(f"again: make simulate SEED={campaign.failed[0].seed}")
     print(campaign.line())
-    return bool(campaign.failed)
+    return bool(campaign.failed or crashed)
+
+
+def _crash_points(workers: int) -> int:
+    """How many of all crash points of the fixed scenarios broke something."""
+    broken = []
+    for name, result in crash_at_every_commit(workers=workers):
+        broken.append(bool(result.violations))
+        for violation in result.violations[:MOST_SHOWN]:
+            print(f"{name}: {violation}")
+    print(f"crash points {len(broken)}, violations {sum(broken)}", flush=True)
+    return sum(broken)
 
 
 def _ablations(seeds: int, workers: int) -> int:

@@ -6,7 +6,6 @@ gone, `by` the invariants that may do so.
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -15,18 +14,22 @@ from multiprocessing import get_context
 from typing import Any
 from unittest.mock import patch
 
-from activations import ledger, runner
+import sqlglot
+
+from activations import ledger, parts, run
 from activations.delivery import deliverer, exchange
+from activations.delivery.consent import Refusals
 from activations.destinations import webhook
-from activations.journal import Journal
-from activations.journal import sqlite as journal_sqlite
+from activations.journal import Claim, Journal
+from activations.journal.postgres import PostgresStore
+from activations.journal.store import Store
 from activations.model import Outcome, RowResult
 from activations.planning import planner
 from activations.planning.statements import Statements
 from tests.simulation import shortcuts
 from tests.simulation.campaign import attempt
 from tests.simulation.provider import MESSAGES
-from tests.simulation.schedule import Result
+from tests.simulation.stage import Result
 
 Switch = Callable[[], AbstractContextManager[Any]]
 
@@ -57,12 +60,12 @@ def _rewritten(method: str, *changes: tuple[str, str]) -> Switch:
         real = getattr(Journal, method)
 
         def changed(self: Journal, *arguments: Any, **options: Any) -> Any:
-            database = self._db
-            self._db = _Rewriting(database, changes)
+            store = self._store
+            self._store = _Rewriting(store, changes)  # type: ignore[assignment]
             try:
                 return real(self, *arguments, **options)
             finally:
-                self._db = database
+                self._store = store
 
         with patch.object(Journal, method, changed):
             yield
@@ -71,34 +74,35 @@ def _rewritten(method: str, *changes: tuple[str, str]) -> Switch:
 
 
 class _Rewriting:
-    def __init__(self, database: sqlite3.Connection, changes: tuple[tuple[str, str], ...]) -> None:
-        self._database, self._changes = database, changes
+    """A journal's store that is told something else in some statements."""
 
-    def _new(self, sql: str) -> str:
+    def __init__(self, store: Store, changes: tuple[tuple[str, str], ...]) -> None:
+        self._store, self._changes = store, changes
+
+    def run(self, statement: str, *parameters: Any) -> int:
         for old, new in self._changes:
-            sql = sql.replace(old, new)
-        return sql
-
-    def execute(self, sql: str, *arguments: Any) -> Any:
-        return self._database.execute(self._new(sql), *arguments)
-
-    def executemany(self, sql: str, *arguments: Any) -> Any:
-        return self._database.executemany(self._new(sql), *arguments)
+            assert old in statement
+            statement = statement.replace(old, new)
+        return self._store.run(statement, *parameters)
 
 
 @contextmanager
 def _no_intent() -> Iterator[None]:
     """The intent is written together with the outcome, after the request."""
     real_claim, real_record, real_release = Journal.claim, Journal.record, Journal.release
+    real_delivered = Journal.record_delivered
     late: dict[int, Callable[[], Any]] = {}
 
     def claim(self: Journal, lease: Any, run_id: str, span: Any, **options: Any) -> Any:
         number = -1 - len(late)
         late[number] = lambda: real_claim(self, lease, run_id, span, **options)
-        return journal_sqlite.Claim(batch_id=number, span=span, send_by=options["send_by"], refused={})
+        return Claim(batch_id=number, span=span, send_by=options["send_by"], refused={})
 
     def record(self: Journal, lease: Any, claim: Any, outcomes: Any, **options: Any) -> None:
         real_record(self, lease, late[claim.batch_id](), outcomes, **options)
+
+    def delivered(self: Journal, lease: Any, claim: Any, **options: Any) -> None:
+        real_delivered(self, lease, late[claim.batch_id](), **options)
 
     def release(self: Journal, lease: Any, claim: Any, messages: Any) -> None:
         real_release(self, lease, late[claim.batch_id](), messages)
@@ -106,15 +110,15 @@ def _no_intent() -> Iterator[None]:
     with (
         patch.object(Journal, "claim", claim),
         patch.object(Journal, "record", record),
+        patch.object(Journal, "record_delivered", delivered),
         patch.object(Journal, "release", release),
     ):
         yield
 
 
-def _settle_at_once(self: Journal, sync: str, row: Any, _sent_at: datetime) -> None:
-    self._db.execute(
-        "delete from open_row where sync = ? and row_key = ? and identity = ?",
-        (sync, row.row_key, row.identity),
+def _settle_at_once(self: Journal, sync: str, row_key: str, identity: str, *_: Any) -> None:
+    self._store.run(
+        "delete from open_row where sync = ? and row_key = ? and identity = ?", sync, row_key, identity
     )
 
 
@@ -162,12 +166,12 @@ def _no_bisecting() -> Iterator[None]:
 
 @contextmanager
 def _no_overlay() -> Iterator[None]:
-    real = runner._open_rows
+    real = parts._open_rows
 
     def none(journal: Any, sync: Any, now: datetime) -> Any:
         return real(journal, sync, now).slice(0, 0)
 
-    with patch.object(runner, "_open_rows", none):
+    with patch.object(parts, "_open_rows", none):
         yield
 
 
@@ -176,23 +180,15 @@ def _rejected_stay() -> Iterator[None]:
     """REJECTED is final, whoever leaves."""
     real = Statements.known
 
-    def known(self: Statements) -> Any:
-        query = real(self).sql(dialect="duckdb")
-        return _Text(
-            f"select * exclude (may_hold), may_hold and coalesce(state, '') <> 'rejected' as may_hold from ({query}) as q"
+    def known(self: Statements, held: Any) -> Any:
+        query = real(self, held).sql(dialect="duckdb")
+        return sqlglot.parse_one(
+            f"select * exclude (may_hold), may_hold and coalesce(state, '') <> 'rejected' as may_hold from ({query}) as q",
+            dialect="duckdb",
         )
 
     with patch.object(Statements, "known", known):
         yield
-
-
-class _Text(str):
-    """SQL text where an expression is expected."""
-
-    __slots__ = ()
-
-    def sql(self, **_: object) -> str:
-        return str(self)
 
 
 @contextmanager
@@ -238,27 +234,57 @@ class _Forgetful:
         """Done before."""
 
 
+@contextmanager
+def _no_fence() -> Iterator[None]:
+    """A host that lost its lease is told that it still has it."""
+    real = PostgresStore.renew
+
+    def renew(self: PostgresStore, sync: str, epoch: int) -> bool:
+        real(self, sync, epoch)
+        return True
+
+    with patch.object(PostgresStore, "renew", renew):
+        yield
+
+
+@contextmanager
+def _rate_of_a_process() -> Iterator[None]:
+    """Every run takes its places from a book of its own."""
+    books: dict[int, datetime] = {}
+
+    def reserve(self: Journal, _account: str, requests: int, interval: float) -> datetime:
+        first = max(filter(None, (self._now(), books.get(id(self)))))
+        books[id(self)] = first + timedelta(seconds=requests * interval)
+        return first
+
+    with patch.object(Journal, "reserve", reserve):
+        yield
+
+
 ABLATIONS = (
     Ablation("write-ahead intent", _no_intent, frozenset({"I6", "I2", "I7"}), 5),
     Ablation("HTTP 200 is not acceptance", _every_200_is_a_yes, frozenset({"I7", "I3", "I3p", "M1", "I4"}), 10),
     Ablation("bisecting", _no_bisecting, frozenset({"I3", "I3p"}), 20),
-    Ablation("ambiguous messages are never repeated", _ambiguous_is_retried, frozenset({"I2"}), 60),
-    Ablation("suppression is read again with the intent", _patched(Journal, "_suppressed", lambda *_: {}), frozenset({"I1"}), 60),
-    Ablation("send deadline", _patched(deliverer, "SEND_WITHIN", timedelta(days=1)), frozenset({"I1"}), 150),
+    Ablation("ambiguous messages are never repeated", _ambiguous_is_retried, frozenset({"I2"}), 20),
+    Ablation("suppression is read again with the intent", _patched(Journal, "_suppressed", lambda *_: {}), frozenset({"I1"}), 20),
+    Ablation("send deadline", _patched(deliverer, "SEND_WITHIN", timedelta(days=1)), frozenset({"I1"}), 60),
     Ablation("settle re-assertion", _patched(Journal, "_settle", _settle_at_once), frozenset({"I6", "I4", "I3", "M1"}), 400),
     Ablation("plan with the journal's overlay", _no_overlay, frozenset({"I3", "I4", "M1", "I6", "I2", "I7"}), 10),
     Ablation("a rejected row is reopened for its removal", _rejected_stay, frozenset({"I4"}), 60),
     Ablation(
         "a rejection keeps `maybe`",
-        _rewritten("_open", ("maybe = max(maybe, excluded.maybe)", "maybe = excluded.maybe")),
+        _rewritten("_open", ("maybe = case when open_row.maybe = 1 then 1 else excluded.maybe end", "maybe = excluded.maybe")),
         frozenset({"I6", "I4", "M1"}),
         200,
     ),
-    Ablation("merge obeys the mark", _mark_is_ignored, frozenset({"M1"}), 60),
-    Ablation("prune after the merge", _prune_first, frozenset({"M1", "I6", "I7"}), 100),
+    Ablation("merge obeys the mark", _mark_is_ignored, frozenset({"M1"}), 20),
+    Ablation("prune after the merge", _prune_first, frozenset({"M1", "I6", "I7"}), 20),
     Ablation("Retry-After is committed", _patched(Journal, "postpone", lambda *_: None), frozenset({"I10"}), 100),
+    Ablation("suppressions that are new since the plan", _patched(Refusals, "_has_news", lambda *_: False), frozenset({"I1"}), 20),
+    Ablation("fence", _no_fence, frozenset({"I8", "I1", "I2", "I10"}), 60),
+    Ablation("the rate is the account's", _rate_of_a_process, frozenset({"I10"}), 200),
     Ablation("mass-change guard", _patched(planner, "held_because", lambda *_, **__: None), frozenset({"I9"}), 60),
-    Ablation("a lost batch is in doubt", _patched(runner, "recover", lambda *_: None), frozenset({"I7", "M1", "I6", "L1", "I3"}), 20),
+    Ablation("a lost batch is in doubt", _patched(run, "recover", lambda *_: None), frozenset({"I7", "M1", "I6", "L1", "I3"}), 20),
 )  # fmt: skip
 
 
@@ -288,6 +314,9 @@ def _scored(given: tuple[int, int]) -> str | None:
 
 
 def score(seeds: int, *, workers: int) -> Iterator[tuple[Ablation, str | None]]:
+    if workers == 1:
+        yield from ((ablation, _scored((n, seeds))) for n, ablation in enumerate(ABLATIONS))
+        return
     with get_context("spawn").Pool(workers) as pool:
         jobs = [(number, seeds) for number in range(len(ABLATIONS))]
         yield from zip(ABLATIONS, pool.imap(_scored, jobs), strict=True)

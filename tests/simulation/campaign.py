@@ -6,15 +6,19 @@ import os
 import time
 import traceback
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from multiprocessing import get_context
+from typing import Any
 
 os.environ.setdefault(
     "POLARS_MAX_THREADS", "1"
 )  # schedules are small; the machine's cores go to whole schedules
 
-from tests.simulation.schedule import Result, play
+from tests.simulation import crash_points
+from tests.simulation.ports import CrashPoint
+from tests.simulation.schedule import play
+from tests.simulation.stage import Result
 
 NAMED_LAST = "violations"
 
@@ -56,7 +60,7 @@ class Campaign:
         return (
             f"seeds {self.seeds}, runs {c['runs']}, requests {c['requests']}, commits {c['journal_commit']} + {merges}, "
             f"faults {sum(faults.values())} ({_listed(faults)}), crashes at commits {sum(crashes.values())} ({_listed(crashes)}), kills {c['kill']}, "
-            f"pauses {c['pause'] + c['pause_before_send']} (before a send {c['pause_before_send']}), suppressions {c['suppressed']}, "
+            f"takeovers {c['takeover']}, fenced {c['error_Fenced']}, pauses {c['pause'] + c['pause_before_send']} (before a send {c['pause_before_send']}), suppressions {c['suppressed']}, "
             f"held {c['run_held']}, released {c['released']}, virtual hours {c['virtual_seconds'] // 3600}, "
             f"seconds {self.seconds:.0f}, violations {len(self.failed)}"
         )
@@ -68,11 +72,7 @@ def _listed(counts: dict[str, int]) -> str:
 
 def results(seeds: Iterable[int], workers: int) -> Iterator[Result]:
     """In the order of the seeds."""
-    if workers == 1:
-        yield from map(attempt, seeds)
-        return
-    with get_context("spawn").Pool(workers) as pool:
-        yield from pool.imap(attempt, seeds, chunksize=4)
+    yield from _mapped(attempt, seeds, workers)
 
 
 def run(seeds: Iterable[int], *, workers: int) -> Iterator[tuple[Campaign, Result]]:
@@ -81,3 +81,23 @@ def run(seeds: Iterable[int], *, workers: int) -> Iterator[tuple[Campaign, Resul
         campaign.add(result)
         campaign.seconds = time.monotonic() - started
         yield campaign, result
+
+
+def crash_at_every_commit(*, workers: int) -> Iterator[tuple[str, Result]]:
+    """(scenario and point, result)."""
+    points = list(crash_points.all_points())
+    for (scenario, point), result in zip(points, _mapped(_crash, points, workers), strict=True):
+        yield f"{scenario.name}, {point}", result
+
+
+def _crash(given: tuple[crash_points.Scenario, CrashPoint]) -> Result:
+    return crash_points.play(*given)
+
+
+def _mapped(work: Callable[[Any], Result], given: Iterable[Any], workers: int) -> Iterator[Result]:
+    """In the order of what is given."""
+    if workers == 1:
+        yield from map(work, given)
+        return
+    with get_context("spawn").Pool(workers) as pool:
+        yield from pool.imap(work, given, chunksize=4)

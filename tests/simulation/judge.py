@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections import Counter, defaultdict
 from collections.abc import Mapping
@@ -12,13 +13,16 @@ from typing import Any
 
 from activations.config import Guard, Project
 from activations.delivery import Rows
+from activations.delivery.deliverer import SEND_WITHIN
+from activations.delivery.rate import LOOK_EVERY
 from activations.digests import SEPARATOR
 from activations.model import SyncRun
 from activations.planning import PlanFile
 from activations.runner import Engine
-from tests.simulation.ports import Database, Ports, Process, connect_sqlite
+from tests.simulation.ports import Database, Ports, connect_sqlite, run
 from tests.simulation.provider import MESSAGES, PEOPLE, Arrival, Provider
-from tests.simulation.world import World, is_bad
+from tests.simulation.scheduler import Process
+from tests.simulation.world import CANARIES, World, is_bad
 
 EFFECTIVE_AFTER = 10.0
 """Seconds from a committed suppression to the moment it holds: send deadline and twice the clock skew."""
@@ -32,6 +36,16 @@ class Violation(AssertionError):
         super().__init__(f"{invariant}: {what}")
 
 
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """What a run was told, and when it had committed it. Its own sync's next run knows at once, those of another sync
+    that run already as soon as they look."""
+
+    sync: str
+    since: float
+    until: float
+
+
 @dataclass(slots=True)
 class Referee:
     """Sees everything, changes nothing."""
@@ -41,6 +55,7 @@ class Referee:
     project: Project
     database: Database
     guard: Guard
+    several_hosts: bool
     provider: Provider = field(init=False)
     violations: list[Violation] = field(default_factory=list)
     run_started: dict[str, float] = field(default_factory=dict)
@@ -49,16 +64,21 @@ class Referee:
     """Person or address → when the suppression was committed."""
     blocked_since: dict[str, float] = field(default_factory=dict)
     """Person → since when the warehouse says no."""
-    ever_blocked: set[str] = field(default_factory=set)
+    ever_refused: set[str] = field(default_factory=set)
+    """People who said no at some time, in the warehouse or by a suppression of whatever is theirs."""
     own_waits: dict[str, float] = field(default_factory=dict)
-    committed_waits: dict[str, float] = field(default_factory=dict)
+    committed_waits: list[Wait] = field(default_factory=list)
     ambiguous: set[str] = field(default_factory=set)
     """Message keys that a really ambiguous event hit."""
+    said: list[str] = field(default_factory=list)
+    """Everything that an engine told people: errors, summaries, logs."""
     released: set[str] = field(default_factory=set)
     """Content of the plans that somebody let pass."""
     _removals: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
+    _departures: list[float] = field(default_factory=list)
     _limits: dict[str, float] = field(default_factory=dict)
     _keys: dict[tuple[str, str], str] = field(default_factory=dict)
+    _pseudonyms: dict[str, str] = field(default_factory=dict)
     _journal: sqlite3.Connection | None = None
 
     def blame(self, invariant: str, what: str) -> None:
@@ -78,8 +98,7 @@ class Referee:
             self._journal.close()
 
     def ledger(self, query: str) -> list[tuple[Any, ...]]:
-        with self.database.db.cursor() as cursor:
-            return cursor.execute(query).fetchall()
+        return run(self.database.db, query).fetchall()
 
     def message_key(self, person: str, event: str) -> str:
         """As the engine names it; asked of the engine, since the name is not what is judged."""
@@ -89,8 +108,11 @@ class Referee:
         return self._keys[person, event]
 
     def _pseudonym(self, identity: str) -> str:
-        row: Any = SimpleNamespace(position=0, row_key="", identity=identity)
-        return self._rows(PEOPLE)._pseudonym(row)
+        """What the other side calls a row of the mirror; again the engine's word."""
+        if identity not in self._pseudonyms:
+            row: Any = SimpleNamespace(position=0, row_key="", identity=identity)
+            self._pseudonyms[identity] = self._rows(PEOPLE)._pseudonym(row)
+        return self._pseudonyms[identity]
 
     def _rows(self, sync: str) -> Rows:
         return Engine(self.project)._rows(self.project.sync(sync))
@@ -99,6 +121,8 @@ class Referee:
 
     def on_departure(self, arrival: Arrival) -> None:
         self._intent_is_committed(arrival)
+        self._is_not_fenced(arrival)
+        self._keeps_the_rate(arrival)
         self._nobody_who_said_no(arrival)
         self._left_alone(arrival)
         if arrival.sync == PEOPLE:
@@ -114,6 +138,25 @@ class Referee:
         )
         if covering != [(1,)]:
             self.blame("I6", f"{len(arrival.changes)} rows of {arrival.sync} left without a committed intent")
+
+    def _is_not_fenced(self, arrival: Arrival) -> None:
+        """Whoever takes a lease over may rely on it that nothing leaves any more from the one before."""
+        epoch = self.journal("select epoch from run where run_id = ?", arrival.run_id)[0][0]
+        latest = self.journal("select epoch from lease where sync = ?", arrival.sync)[0][0]
+        if epoch < latest:
+            self.blame("I8", f"{arrival.sync} sends in epoch {epoch}, and {latest} has begun")
+
+    def _keeps_the_rate(self, arrival: Arrival) -> None:
+        """No window of time has more requests than places, but for those that a stall held up."""
+        if not (rate := self.requests_per_second):
+            return
+        self._departures.append(arrival.left_at)
+        for count, left_at in enumerate(reversed(self._departures), 1):
+            if count > (arrival.left_at - left_at + self.hold_up) * rate + 1:
+                self.blame(
+                    "I10", f"{count} requests in {arrival.left_at - left_at:.1f} s, at {rate:g} a second"
+                )
+                return
 
     def _nobody_who_said_no(self, arrival: Arrival) -> None:
         process = self.ports.process
@@ -134,7 +177,15 @@ class Referee:
     def _left_alone(self, arrival: Arrival) -> None:
         process = self.ports.process
         own = self.own_waits.get(process.name, 0.0) if process and self.is_serial else 0.0
-        until = max(own, self.committed_waits.get(arrival.sync, 0.0))
+        told_before = max(
+            (
+                wait.until - self.clocks_differ
+                for wait in self.committed_waits
+                if wait.sync == arrival.sync or arrival.left_at > wait.since + self.hold_up + LOOK_EVERY
+            ),
+            default=0.0,
+        )
+        until = max(own, told_before)
         if arrival.left_at < until - 0.01:
             self.blame("I10", f"{arrival.sync} sends {until - arrival.left_at:.1f} s before Retry-After")
 
@@ -150,8 +201,14 @@ class Referee:
         if len(gone) > self._limits[arrival.run_id] and not self._is_approved(arrival.run_id):
             self.blame("I9", f"{len(gone)} people removed in one run without anybody's approval")
 
+    def note_refusals(self) -> None:
+        """Whoever says no by the address they have now says no for the one they had before too."""
+        for person in self.world.built.values():
+            if person.blocker or {person.name, person.email} & set(self.suppressed):
+                self.ever_refused.add(person.name)
+
     def _asked_to_leave(self, row: Mapping[str, Any]) -> bool:
-        return row["person"] in self.ever_blocked or bool(
+        return row["person"] in self.ever_refused or bool(
             {row["person"], row["email"]} & set(self.suppressed)
         )
 
@@ -186,6 +243,21 @@ class Referee:
             )
 
     @property
+    def requests_per_second(self) -> float | None:
+        return next(iter(self.project.accounts.values())).rate_limit
+
+    @property
+    def hold_up(self) -> float:
+        """Seconds between a request's place and its departure."""
+        stalls = self.ports.chances.stall_before_send + self.ports.chances.stall_anywhere
+        return SEND_WITHIN.total_seconds() + 2 if stalls else 0.3
+
+    @property
+    def clocks_differ(self) -> float:
+        """By so much at most, where there are several hosts."""
+        return 2.0 if self.several_hosts else 0.0
+
+    @property
     def is_serial(self) -> bool:
         """With several requests in flight, those that are under way when the 429 comes cannot be called back."""
         return next(iter(self.project.syncs.values())).concurrency == 1
@@ -199,14 +271,22 @@ class Referee:
     def on_returned(self, process: Process, run: SyncRun) -> None:
         """A run that came back has committed what it was told."""
         until = self.own_waits.pop(process.name, 0.0)
-        self.committed_waits[run.sync] = max(self.committed_waits.get(run.sync, 0.0), until)
+        self.committed_waits.append(Wait(run.sync, self.ports.scheduler.now, until))
         found = run.delivered + run.rejected + run.retryable + run.in_doubt + run.suppressed
         if not run.held_reason and run.counts.planned != found and not run.error:
             self.blame("sums", f"{run.sync} planned {run.counts.planned} rows and accounts for {found}")
+        self.said.append(json.dumps(run.summary(), default=str))
         self.nothing_forgotten()
 
     def on_death(self, process: Process) -> None:
         self.own_waits.pop(process.name, None)
+        self._in_flight_is_ambiguous()
+
+    def on_takeover(self) -> None:
+        self.ports.seen["takeover"] += 1
+        self._in_flight_is_ambiguous()
+
+    def _in_flight_is_ambiguous(self) -> None:
         in_flight = self.journal("select message_key from message where state = 'in_flight'")
         self.ambiguous.update(key for (key,) in in_flight)
 
@@ -226,8 +306,8 @@ class Referee:
             self.blame("I6", f"the destination holds {people} and nobody here knows")
 
     def _snapshot_keys(self) -> set[str]:
-        rows = self.ledger("select destination_key from activation.sync_snapshot where sync = 'people'")
-        return {key for (key,) in rows}
+        rows = self.ledger("select identity from activation.sync_snapshot where sync = 'people'")
+        return {self._pseudonym(identity) for (identity,) in rows}
 
     def _open_keys(self) -> set[str]:
         rows = self.journal("select identity from open_row where sync = ? and maybe = 1", PEOPLE)
@@ -250,12 +330,28 @@ class Referee:
 
     # -- the end -----------------------------------------------------------------------------------------------
 
-    def final(self) -> None:
-        self._audience_is_there()
-        self._messages_are_terminal()
+    def final(self, *syncs: str) -> None:
+        """`syncs`: those that ran."""
+        if PEOPLE in syncs:
+            self._audience_is_there()
+        if MESSAGES in syncs:
+            self._messages_are_terminal()
         self._ledger_is_the_truth()
         self._epochs_rise()
         self.nothing_forgotten()
+        self._nobody_is_named()
+
+    def _nobody_is_named(self) -> None:
+        """P1: no address, name or phone number in the journal, the ledger, or anything that people were told."""
+        files = [path.read_bytes().decode("latin-1") for path in self.project.var.glob("journal.sqlite3*")]
+        tables = self.ledger(
+            "select table_name from information_schema.tables where table_schema = 'activation'"
+        )
+        ledger = [str(self.ledger(f"select * from activation.{name}")) for (name,) in tables]
+        for place, texts in (("journal", files), ("ledger", ledger), ("messages to people", self.said)):
+            text = "\n".join(texts)
+            if found := [canary for canary in CANARIES if canary in text]:
+                self.blame("P1", f"{found} can be read in the {place}")
 
     def _wanted(self) -> dict[str, dict[str, Any]]:
         return {

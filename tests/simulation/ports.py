@@ -10,11 +10,13 @@ import random
 import re
 import sqlite3
 import uuid
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -22,8 +24,10 @@ from unittest.mock import patch
 import duckdb
 
 import activations.delivery.deliverer
+import activations.delivery.pace
 import activations.delivery.rate
 import activations.delivery.work
+import activations.journal.postgres
 import activations.journal.sqlite
 import activations.planning.freezing
 from tests.simulation.scheduler import Executor, Killed, Process, Scheduler, Threading
@@ -51,6 +55,21 @@ class Chances:
     disk_full: float = 0.0
 
 
+@dataclass(frozen=True, slots=True)
+class CrashPoint:
+    """The n-th commit from now on, in either store."""
+
+    number: int
+    side: str
+    """`before` and `after` it the process dies; `full` is the disk, and the process lives."""
+
+    def __str__(self) -> str:
+        return f"{self.side} commit {self.number}"
+
+
+AFTER_INTENT = CrashPoint(0, "between intent and request, after")
+
+
 @dataclass(slots=True)
 class Ports:
     """Everything a schedule's processes share below the engine."""
@@ -62,11 +81,12 @@ class Ports:
     databases: dict[str, Database] = field(default_factory=dict)
     connections: list[Any] = field(default_factory=list)
     """Every connection to the journal that a process has open."""
+    crash_at: CrashPoint | None = None
+    commits: int = 0
     on_stall: Callable[[float], None] = lambda _: None
     on_death: Callable[[Process], None] = lambda _: None
+    on_takeover: Callable[[], None] = lambda: None
     after_commit: Callable[[str], None] = lambda _: None
-    locks_exclude: bool = True
-    """False: two hosts, whose kernel locks know nothing of each other. Only the epoch fences."""
 
     @property
     def process(self) -> Process | None:
@@ -81,29 +101,44 @@ class Ports:
         self.check_alive(process)
         if self._draw(self.chances.die_anywhere):
             self.die(process, "kill")
-        stall = 0.0
         if self._draw(self.chances.stall_anywhere):
             self.seen["pause"] += 1
-            stall = self.random.uniform(5, 60)
-        self.scheduler.sleep(stall or self.random.random() * 0.002)
+            self._stall(process, self.random.uniform(5, 60))
+        else:
+            self.scheduler.sleep(self.random.random() * 0.002)
+
+    def _stall(self, process: Process, seconds: float) -> None:
+        """One thread sleeps, or the whole process does, the heart of its lease included."""
+        if self.random.random() < 0.5:
+            process.frozen_until = self.scheduler.now + seconds
+        self.scheduler.sleep(seconds)
 
     def stall_before_send(self) -> None:
         """A pause exactly between intent and send; the world uses the occasion."""
+        if self.process and self.crash_at == AFTER_INTENT:
+            self.die(self.process, "crash_after_journal_commit")
         if self.process is None or not self._draw(self.chances.stall_before_send):
             return
         self.seen["pause_before_send"] += 1
         seconds = self.random.uniform(1, 80)
         self.on_stall(seconds)
-        self.scheduler.sleep(seconds)
+        self._stall(self.process, seconds)
 
     def die_at_commit(self, store: str, side: str) -> None:
         process = self.process
+        if process is None:
+            return
+        self.commits += side == "before"
         weight = 4 if store == "warehouse" else 1  # one of them for ten of the journal's
-        if process is not None and self._draw(self.chances.die_at_commit * weight):
+        if self.crash_at == CrashPoint(self.commits, side) or self._draw(self.chances.die_at_commit * weight):
             self.die(process, f"crash_{side}_{store}_commit")
 
-    def disk_is_full(self) -> bool:
-        return self.process is not None and self._draw(self.chances.disk_full)
+    def disk_is_full(self, chance: float) -> bool:
+        is_full = self.process is not None and (
+            self.crash_at == CrashPoint(self.commits, "full") or self._draw(chance)
+        )
+        self.seen["fault_disk_full"] += is_full
+        return is_full
 
     def die(self, process: Process, how: str) -> None:
         self.seen[how] += 1
@@ -120,9 +155,9 @@ class Ports:
             for session in [s for s in database.sessions if s.process is process]:
                 session.close()
 
-    @staticmethod
-    def check_alive(process: Process) -> None:
-        if process.is_dead:
+    def check_alive(self, process: Process) -> None:
+        strand = self.scheduler.current
+        if process.is_dead or (strand and not strand.is_alive):
             raise Killed
 
     def _draw(self, chance: float) -> bool:
@@ -184,8 +219,7 @@ def connection_class(ports: Ports) -> type[sqlite3.Connection]:
 
         def _commit(self) -> sqlite3.Cursor:
             ports.die_at_commit("journal", "before")
-            if ports.disk_is_full():
-                ports.seen["fault_disk_full"] += 1
+            if ports.disk_is_full(ports.chances.disk_full):
                 raise sqlite3.OperationalError("database or disk is full")
             done = super().execute("commit")
             ports.seen["journal_commit"] += 1
@@ -205,9 +239,8 @@ def connection_class(ports: Ports) -> type[sqlite3.Connection]:
 class Database:
     """One DuckDB in memory with the lock of a file: many readers or one writer, by process."""
 
-    def __init__(self) -> None:
-        self.db = connect_duckdb(":memory:", config={"threads": 1})
-        self.db.execute("set TimeZone = 'UTC'")
+    def __init__(self, db: duckdb.DuckDBPyConnection) -> None:
+        self.db = _unhurried(db)
         self.sessions: list[Warehouse] = []
 
     def is_taken(self, process: Process | None, *, read_only: bool) -> bool:
@@ -219,7 +252,7 @@ class Warehouse:
     """A connection as `duckdb.connect` returns it."""
 
     def __init__(self, ports: Ports, database: Database, *, read_only: bool) -> None:
-        self._ports, self._database, self._cursor = ports, database, database.db.cursor()
+        self._ports, self._database, self._cursor = ports, database, _unhurried(database.db)
         self.process, self.read_only = ports.process, read_only
         database.sessions.append(self)
 
@@ -229,10 +262,15 @@ class Warehouse:
     def execute(self, statement: str, *arguments: Any) -> Any:
         if statement.startswith("set "):  # settings of a file that is opened anew; this one lives on
             return None
-        return self._cursor.execute(statement, *arguments)
+        return run(self._cursor, statement, *arguments)
+
+    def sql(self, query: str) -> _Query:
+        return _Query(self._cursor, query)
 
     def commit(self) -> None:
         self._ports.die_at_commit("warehouse", "before")
+        if self._ports.disk_is_full(0.0):
+            raise duckdb.IOException("IO Error: Could not write file: No space left on device")
         self._cursor.commit()
         self._ports.seen["warehouse_commit"] += 1
         self._ports.after_commit("warehouse")
@@ -243,6 +281,36 @@ class Warehouse:
         self._cursor.close()
         if self in self._database.sessions:
             self._database.sessions.remove(self)
+
+
+class _Query:
+    """A query whose answer is read as Arrow. A relation of DuckDB's would plan it twice."""
+
+    def __init__(self, cursor: duckdb.DuckDBPyConnection, query: str) -> None:
+        self._cursor, self._query = cursor, query
+
+    def to_arrow_reader(self, batch_rows: int) -> Any:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # an extra copy, of a dozen rows
+            return run(self._cursor, self._query).to_arrow_reader(batch_rows)
+
+
+_statements: dict[str, Any] = {}
+
+
+def run(cursor: duckdb.DuckDBPyConnection, statement: str, *arguments: Any) -> duckdb.DuckDBPyConnection:
+    """Parsed once in an OS process, since most statements are the same text in every run."""
+    if statement not in _statements:
+        found = cursor.extract_statements(statement)
+        _statements[statement] = found[0] if len(found) == 1 else statement
+    return cursor.execute(_statements[statement], *arguments)
+
+
+def _unhurried(db: duckdb.DuckDBPyConnection) -> duckdb.DuckDBPyConnection:
+    """A connection without an optimizer, which costs more than a dozen rows can give back."""
+    cursor = db.cursor()
+    cursor.execute("pragma disable_optimizer")
+    return cursor
 
 
 def _open_warehouse(ports: Ports, path: str, read_only: bool) -> Warehouse:
@@ -263,7 +331,6 @@ def installed(ports: Ports) -> Iterator[None]:
     random_ids = random.Random(ports.random.random())
     connection = connection_class(ports)
     threads = Threading(ports.scheduler)
-    real_lock = activations.journal.sqlite.fcntl.flock
 
     def open_journal(*arguments: Any, **options: Any) -> sqlite3.Connection:
         return connect_sqlite(*arguments, factory=connection, **(options | {"timeout": 0.0}))
@@ -271,22 +338,19 @@ def installed(ports: Ports) -> Iterator[None]:
     def open_warehouse(path: str, read_only: bool = False, **_: Any) -> Warehouse:
         return _open_warehouse(ports, path, read_only)
 
-    def lock(handle: Any, flags: int) -> None:
-        if ports.locks_exclude:
-            real_lock(handle, flags)
-
     with ExitStack() as stack:
         for target, name, value in (
             (sqlite3, "connect", open_journal),
             (duckdb, "connect", open_warehouse),
             (uuid, "uuid4", lambda: uuid.UUID(int=random_ids.getrandbits(128), version=4)),
-            (activations.journal.sqlite.fcntl, "flock", lock),
             (activations.planning.freezing.os, "fsync", lambda _: None),
             (activations.delivery.deliverer, "threading", threads),
             (activations.delivery.deliverer, "ThreadPoolExecutor", Executor(ports.scheduler)),
             (activations.delivery.work, "threading", threads),
+            (activations.delivery.pace, "threading", threads),
             (activations.delivery.rate, "threading", threads),
             (activations.journal.sqlite, "threading", threads),
+            (activations.journal.postgres, "threading", threads),
         ):
             stack.enter_context(patch.object(target, name, value))
         yield
@@ -296,4 +360,20 @@ def create_database(ports: Ports, path: Path) -> Database:
     """The file exists, so that the engine finds it; its content is in memory."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.touch()
-    return ports.databases.setdefault(str(path), Database())
+    return ports.databases.setdefault(str(path), Database(_emptied()))
+
+
+@lru_cache(maxsize=1)
+def _memory() -> duckdb.DuckDBPyConnection:
+    db = connect_duckdb(":memory:", config={"threads": 1})
+    db.execute("set TimeZone = 'UTC'")
+    return db
+
+
+def _emptied() -> duckdb.DuckDBPyConnection:
+    """One database after the other in the same memory: opening one costs more than many a schedule's runs."""
+    db = _memory().cursor()
+    schemas = "select schema_name from information_schema.schemata where catalog_name = 'memory' and schema_name not in ('main', 'information_schema', 'pg_catalog')"
+    for (schema,) in db.execute(schemas).fetchall():
+        db.execute(f"drop schema {schema} cascade")
+    return db

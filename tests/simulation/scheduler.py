@@ -13,6 +13,7 @@ import math
 import random
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 NEVER = math.inf
@@ -32,6 +33,7 @@ class Strand:
     def __init__(self, process: Process, body: Callable[[], None]) -> None:
         self.process, self.wake_at, self.is_done = process, process.scheduler.now, False
         self.error: BaseException | None = None
+        self.life = process.life
         self._body, self._turn = body, threading.Lock()
         self._turn.acquire()
         threading.Thread(target=self._run, daemon=True).start()
@@ -44,6 +46,15 @@ class Strand:
             self.error = error
         self.is_done, self.wake_at = True, NEVER
         self.process.scheduler.strand_ended(self)
+
+    @property
+    def due(self) -> float:
+        """When it goes on: not while its process is frozen as a whole."""
+        return max(self.wake_at, self.process.frozen_until)
+
+    @property
+    def is_alive(self) -> bool:
+        return not self.process.is_dead and self.life == self.process.life
 
     def resume(self) -> None:
         self._turn.release()
@@ -58,6 +69,8 @@ class Process:
     def __init__(self, scheduler: Scheduler, name: str, *, skew: float = 0.0) -> None:
         self.scheduler, self.name, self.skew = scheduler, name, skew
         self.is_dead = False
+        self.life = 0
+        self.frozen_until = 0.0
         self.strands: list[Strand] = []
 
     def start(self, body: Callable[[], None]) -> Strand:
@@ -68,14 +81,16 @@ class Process:
 
     def kill(self) -> None:
         """From now on every strand of it raises Killed at its next port call."""
-        self.is_dead = True
+        self.is_dead, self.frozen_until = True, 0.0
         for strand in self.strands:
             if not strand.is_done:
                 strand.wake_at = self.scheduler.now
 
     def revive(self) -> None:
-        """A new process under the old name, on the strand that remained."""
-        self.is_dead = False
+        """A new process under the old name, on the strand that calls this; what is left of the others ends."""
+        self.is_dead, self.life = False, self.life + 1
+        assert self.scheduler.current is not None
+        self.scheduler.current.life = self.life
 
 
 class Scheduler:
@@ -117,14 +132,14 @@ class Scheduler:
 
     def _next_strand(self) -> Strand | None:
         """Somebody who may run now, or None after a timer ran."""
-        soonest = min(strand.wake_at for strand in self.strands)
+        soonest = min(strand.due for strand in self.strands)
         if self._timers and self._timers[0][0] <= max(soonest, self.now):
             self._run_timer()
             return None
         if soonest == NEVER:
             raise Stuck("every strand waits for another one")
         self.now = max(self.now, soonest)
-        ready = [strand for strand in self.strands if strand.wake_at <= self.now]
+        ready = [strand for strand in self.strands if strand.due <= self.now]
         return ready[0] if len(ready) == 1 else self._random.choice(ready)
 
     def _run_timer(self) -> None:
@@ -162,16 +177,17 @@ class Scheduler:
         if not self._may_go_on(strand):
             self._own_turn.release()
             strand.await_turn()
-        if strand.process.is_dead:
+        if not strand.is_alive:
             raise Killed
 
     def _may_go_on(self, strand: Strand) -> bool:
         """Nobody else could run before: moving the clock on is all there is to do."""
-        if strand.wake_at == NEVER or (self._timers and self._timers[0][0] <= strand.wake_at):
+        due = strand.due
+        if due == NEVER or (self._timers and self._timers[0][0] <= due):
             return False
-        if any(s is not strand and not s.is_done and s.wake_at <= strand.wake_at for s in self.strands):
+        if any(s is not strand and not s.is_done and s.due <= due for s in self.strands):
             return False
-        self.now = max(self.now, strand.wake_at)
+        self.now = max(self.now, due)
         return True
 
 
@@ -242,13 +258,61 @@ class Condition(Lock):
         self.notify_all()
 
 
+class Event:
+    def __init__(self, scheduler: Scheduler) -> None:
+        self._scheduler = scheduler
+        self._is_set = False
+        self._waiting: list[Strand] = []
+
+    def is_set(self) -> bool:
+        return self._is_set
+
+    def set(self) -> None:
+        self._is_set = True
+        for strand in self._waiting:
+            strand.wake_at = min(strand.wake_at, self._scheduler.now)
+        self._waiting.clear()
+
+    def wait(self, timeout: float) -> bool:
+        me = self._scheduler.current
+        assert me is not None
+        self._waiting.append(me)
+        if not self._is_set:
+            self._scheduler.sleep(timeout)
+        return self._is_set
+
+
+class Thread:
+    """A strand of the process that starts it."""
+
+    def __init__(
+        self, scheduler: Scheduler, target: Callable[..., None], args: tuple[Any, ...] = (), **_: object
+    ) -> None:
+        self._scheduler, self._is_over = scheduler, Event(scheduler)
+        self._target, self._arguments = target, args
+
+    def start(self) -> None:
+        assert self._scheduler.current is not None
+        self._scheduler.current.process.start(self._run)
+
+    def _run(self) -> None:
+        try:
+            self._target(*self._arguments)
+        finally:
+            self._is_over.set()
+
+    def join(self) -> None:
+        self._is_over.wait(NEVER)
+
+
 class Threading:
     """The part of the module `threading` that the engine uses, on virtual time."""
 
     def __init__(self, scheduler: Scheduler) -> None:
         self.Lock = self.RLock = lambda: Lock(scheduler)
         self.Condition = lambda: Condition(scheduler)
-        self.Event = threading.Event
+        self.Event = lambda: Event(scheduler)
+        self.Thread = partial(Thread, scheduler)
 
 
 class Future:

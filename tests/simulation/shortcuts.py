@@ -1,7 +1,7 @@
 """What costs time and proves nothing: the same SQL text composed again, the same catalogue read again.
 
 Statements depend on the project alone, and every schedule has the same project (only sizes differ, which no statement
-mentions); so their text is composed once per OS process. An ablation composes its own.
+mentions); so each is composed and printed once per OS process. An ablation composes its own.
 """
 
 from __future__ import annotations
@@ -13,18 +13,24 @@ from importlib import resources
 from typing import Any
 from unittest.mock import patch
 
-import sqlglot.expressions as exp
-
 from activations.manifest import Relation
+from activations.planning.rows import Rows
+from activations.planning.sieve import Sieve
 from activations.planning.statements import Statements
+from activations.warehouses import duckdb
 from activations.warehouses.duckdb import DuckDBSession
 
-_texts: dict[Any, Any] = {}
+_COMPOSERS = (Statements, Rows, Sieve)
+
+_expressions: dict[Any, Any] = {}
+_texts: dict[int, str | None] = {}
+"""Of each of these, by its identity, once it was printed."""
 _columns: dict[Relation, Mapping[str, str]] = {}
 
 
 def forget() -> None:
     """Before and after an ablation."""
+    _expressions.clear()
     _texts.clear()
 
 
@@ -33,14 +39,32 @@ def ledger_tables() -> str:
     return resources.files("activations").joinpath("ledger.sql").read_text(encoding="utf-8")
 
 
-def _remembering(name: str, method: Callable[..., Any]) -> Callable[..., Any]:
-    def text(*arguments: Any, **options: Any) -> Any:
-        owner = arguments[0] if arguments and isinstance(arguments[0], Statements) else None
-        plain = arguments[1:] if owner else arguments
-        key = (name, owner.sync.name if owner else "", tuple(map(str, plain)), tuple(sorted(options.items())))
-        if key not in _texts:
-            _texts[key] = method(*arguments, **options).sql(dialect="duckdb")
-        return _texts[key]
+def _remembering(name: str, method: Callable[..., Any], *, is_static: bool) -> Callable[..., Any]:
+    def expression(*arguments: Any, **options: Any) -> Any:
+        key = (name, *_key(arguments, is_static), *sorted(options.items()))
+        if key not in _expressions:
+            _expressions[key] = made = method(*arguments, **options)
+            _texts[id(made)] = None
+        return _expressions[key]
+
+    return expression
+
+
+def _key(arguments: tuple[Any, ...], is_static: bool) -> tuple[str, ...]:
+    if is_static:
+        return tuple(map(str, arguments))
+    owner, *given = arguments
+    return (getattr(owner, "statements", owner).sync.name, *map(str, given))
+
+
+def _printed(real: Callable[[Any], str]) -> Callable[[Any], str]:
+    def text(statement: Any) -> str:
+        found = _texts.get(id(statement))
+        if found is None:
+            found = real(statement)
+            if id(statement) in _texts:
+                _texts[id(statement)] = found
+        return found
 
     return text
 
@@ -57,14 +81,17 @@ def _columns_of(real: Callable[..., Mapping[str, str]]) -> Callable[..., Mapping
 @contextmanager
 def taken() -> Iterator[None]:
     with ExitStack() as stack:
-        for name, attribute in vars(Statements).items():
-            method = attribute.__func__ if isinstance(attribute, staticmethod) else attribute
-            returned = getattr(method, "__annotations__", {}).get("return")
-            if returned not in ("exp.Select", exp.Select) or name.startswith("_"):
-                continue
-            remembered: Any = _remembering(name, method)
-            if isinstance(attribute, staticmethod):
-                remembered = staticmethod(remembered)
-            stack.enter_context(patch.object(Statements, name, remembered))
+        for owner in _COMPOSERS:
+            for name, attribute in vars(owner).items():
+                is_static = isinstance(attribute, staticmethod)
+                method = attribute.__func__ if is_static else attribute
+                returned = str(getattr(method, "__annotations__", {}).get("return"))
+                if not returned.startswith("exp.") or name.startswith("_"):
+                    continue
+                remembered: Any = _remembering(f"{owner.__name__}.{name}", method, is_static=is_static)
+                stack.enter_context(
+                    patch.object(owner, name, staticmethod(remembered) if is_static else remembered)
+                )
+        stack.enter_context(patch.object(duckdb, "_sql", _printed(duckdb._sql)))
         stack.enter_context(patch.object(DuckDBSession, "columns", _columns_of(DuckDBSession.columns)))
         yield

@@ -8,6 +8,7 @@ import pytest
 
 from tests.simulation.campaign import Campaign, attempt
 from tests.simulation.provider import FAULTS
+from tests.simulation.schedule import Schedule
 
 SEEDS = int(os.environ.get("SEEDS", "40"))
 """Few in an ordinary test run; `make simulate SEEDS=…` for more."""
@@ -39,11 +40,22 @@ def test_work_happened(campaign: Campaign) -> None:
         "suppressed",
         "run_held",
         "released",
+        "error_Fenced",
     ):
         assert counts[name], name
     kinds = {kind.__name__.strip("_") for kind in FAULTS}
     assert len(kinds & set(campaign.faults)) >= len(kinds) - 1, kinds - set(campaign.faults)
 
 
-def test_one_seed_is_one_schedule() -> None:
-    assert attempt(7).counts == attempt(7).counts
+@pytest.mark.parametrize("seed", [6, 7])
+def test_one_seed_is_one_schedule(seed: int) -> None:
+    """One of several hosts, and one of one."""
+    assert attempt(seed).counts == attempt(seed).counts
+
+
+def test_personal_data_in_a_message_would_be_noticed() -> None:
+    stage = Schedule(0).stage
+    with stage.opened():
+        stage.referee.said.append("somebody@example.com cannot be reached")
+        stage.referee.final()
+    assert "P1" in stage.result(0).invariants

@@ -20,12 +20,23 @@ import yaml
 
 from activations.config import Guard, Project
 from activations.runner import load_project
-from tests.simulation.ports import moment
+from tests.simulation.ports import moment, run
 from tests.simulation.provider import MESSAGES, PEOPLE
 
-_TYPES = {"person_id": "varchar", "email": "varchar", "score": "integer", "event_id": "varchar"}
+_TYPES = {
+    "person_id": "varchar",
+    "email": "varchar",
+    "full_name": "varchar",
+    "phone": "varchar",
+    "score": "integer",
+    "event_id": "varchar",
+}
 _SYNCS: Mapping[str, Mapping[str, Any]] = {
-    PEOPLE: {"audience": "aud_people", "mode": "mirror", "fields": {"score": "score", "person": "person_id"}},
+    PEOPLE: {
+        "audience": "aud_people",
+        "mode": "mirror",
+        "fields": {"score": "score", "person": "person_id", "name": "full_name", "phone": "phone"},
+    },
     MESSAGES: {
         "audience": "aud_events",
         "mode": "append",
@@ -33,6 +44,8 @@ _SYNCS: Mapping[str, Mapping[str, Any]] = {
         "occurrence": "event_id",
     },
 }
+CANARIES = ("example.com", "EXAMPLE.COM", "Canary", "+4930")
+"""Parts of every address, name and phone number here: none of them may be found where personal data has no business."""
 POISON = "poison"
 BAD_SCORE = 13
 """Every multiple of it is a value that the other side refuses."""
@@ -49,6 +62,17 @@ class Person:
     blocker: str | None = None
     events: list[str] = field(default_factory=list)
 
+    @property
+    def row(self) -> dict[str, Any]:
+        """What the mirror has to hold of this person."""
+        return {
+            "email": self.email,
+            "score": self.score,
+            "person": self.name,
+            "name": f"Canary {self.name}",
+            "phone": f"+4930{self.name[1:]:0>7}",
+        }
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shape:
@@ -58,6 +82,10 @@ class Shape:
     concurrency: int
     settle_seconds: float
     guard: Guard
+    names_bad_rows: bool
+    several_hosts: bool = False
+    """Then a process can lose its lease while it stalls, and clocks differ."""
+    requests_per_second: float | None = None
 
 
 class World:
@@ -69,6 +97,7 @@ class World:
         self.built: dict[str, Person] = {}
         """As the last build saw everybody."""
         self.free_emails: list[str] = []
+        self._tables: dict[str, list[tuple[Any, ...]]] = {}
         for _ in range(count):
             self.join()
 
@@ -141,14 +170,14 @@ class World:
 
     # -- what dbt makes of it ----------------------------------------------------------------------------------
 
-    def build(self, db: duckdb.DuckDBPyConnection, seconds: float) -> None:
-        """Audiences and eligibility, in one transaction."""
+    def build(self, db: duckdb.DuckDBPyConnection) -> None:
+        """Audiences and eligibility, in one transaction; a table that would be the same is left alone."""
         self.built = {name: replace(p, events=list(p.events)) for name, p in self.people.items()}
         members = [p for p in self.built.values() if p.is_member]
-        people = [(p.name, p.email, p.score, "") for p in members]
-        events = [(p.name, p.email, p.score, event) for p in members for event in p.events]
+        people = [_audience_row(p, "") for p in members]
+        events = [_audience_row(p, event) for p in members for event in p.events]
         rules = [
-            (p.name, "email", "marketing", p.blocker is None, False, p.blocker, p.blocker or "", None, moment(seconds))
+            (p.name, "email", "marketing", p.blocker is None, False, p.blocker, p.blocker or "", None, moment(0))
             for p in self.built.values()
         ]  # fmt: skip
         db.begin()
@@ -157,22 +186,31 @@ class World:
             ("audiences.aud_events", events),
             ("eligibility.fct_eligibility", rules),
         ):
-            db.execute(f"delete from {table}")
+            if rows == self._tables.get(table):
+                continue
+            self._tables[table] = rows
+            run(db, f"delete from {table}")
             if rows:
-                values = ", ".join(f"({', '.join(map(_literal, row))})" for row in rows)
-                db.execute(f"insert into {table} values {values}")
+                values = ", ".join("unnest(?)" for _ in rows[0])
+                run(
+                    db,
+                    f"insert into {table} select {values}",
+                    [list(column) for column in zip(*rows, strict=True)],
+                )
         db.commit()
 
     def expected_people(self) -> dict[str, dict[str, Any]]:
         """Person → the row the mirror has to hold, by the last build; poison and suppression aside."""
-        return {
-            p.name: {"email": p.email, "score": p.score, "person": p.name}
-            for p in self.built.values()
-            if p.is_member and p.blocker is None
-        }
+        return {p.name: p.row for p in self.built.values() if p.is_member and p.blocker is None}
 
     def expected_events(self) -> list[tuple[Person, str]]:
         return [(p, e) for p in self.built.values() if p.is_member and p.blocker is None for e in p.events]
+
+
+def _audience_row(person: Person, event: str) -> tuple[Any, ...]:
+    """In the order of the audience's columns."""
+    row = person.row
+    return (person.name, person.email, row["name"], row["phone"], person.score, event)
 
 
 def is_bad(change: Mapping[str, Any]) -> bool:
@@ -199,18 +237,6 @@ def create_tables(db: duckdb.DuckDBPyConnection) -> None:
         db.execute(statement)
 
 
-def _literal(value: Any) -> str:
-    if value is None:
-        return "null"
-    return (
-        str(value).lower()
-        if isinstance(value, bool)
-        else f"'{value}'"
-        if not isinstance(value, int)
-        else str(value)
-    )
-
-
 # -- the project on disk -------------------------------------------------------------------------------------------
 
 
@@ -223,7 +249,7 @@ def fast_folder() -> Path | None:
 @lru_cache(maxsize=1)
 def _project_folder() -> tempfile.TemporaryDirectory[str]:
     folder = tempfile.TemporaryDirectory(prefix="simulation-", dir=fast_folder())
-    _write_project(Path(folder.name))
+    write_project(Path(folder.name))
     return folder
 
 
@@ -236,7 +262,12 @@ def project(shape: Shape, schedule: str) -> Project:
     """The project of one schedule, with a state folder of its own."""
     parsed = _parsed()
     account = next(iter(parsed.accounts.values()))
-    account = replace(account, batch_rows=shape.batch_rows, concurrency=shape.concurrency)
+    account = replace(
+        account,
+        batch_rows=shape.batch_rows,
+        concurrency=shape.concurrency,
+        rate_limit=shape.requests_per_second,
+    )
     syncs = {
         name: replace(
             sync,
@@ -252,15 +283,19 @@ def project(shape: Shape, schedule: str) -> Project:
     return replace(parsed, var=var, syncs=syncs, accounts={account.name: account})
 
 
-def _write_project(root: Path) -> None:
+def write_project(
+    root: Path, *, settings: Mapping[str, Any] | None = None, account: Mapping[str, Any] | None = None
+) -> None:
+    """`settings` go into project.yml, `account` into the one account, beside what every project here has."""
     home = root / "activations"
     (home / "syncs").mkdir(parents=True)
-    (home / "project.yml").write_text("warehouse: {wait_seconds: 60}\n")
+    (home / "project.yml").write_text(yaml.safe_dump({"warehouse": {"wait_seconds": 60}, **(settings or {})}))
     account = {
         "kind": "webhook",
         "environment": "sandbox",
         "url": "https://hooks.example.com/x",
         "signing_secret": "env:NOT_SET",
+        **(account or {}),
     }
     (home / "destinations.yml").write_text(yaml.safe_dump({"destinations": {"hook": account}}))
     common = {
@@ -268,6 +303,7 @@ def _write_project(root: Path) -> None:
         "channel": "email",
         "purpose": "marketing",
         "identifiers": {"email": "email"},
+        "guard": {"min_audience_rows": 0},
         "owner": "tests",
     }
     for name, own in _SYNCS.items():

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -40,7 +41,13 @@ class Store(Protocol):
     def settings(self) -> Mapping[str, Any]:
         """`warehouse:` of project.yml."""
 
+    @property
+    def journal(self) -> Mapping[str, Any]:
+        """`journal:` of project.yml: beside a warehouse on Postgres it is there too, so that every test sees both."""
+
     def execute(self, *statements: str) -> None: ...
+
+    def execute_in_journal(self, statement: str) -> None: ...
 
     def replace(self, *tables: Table) -> None: ...
 
@@ -59,10 +66,18 @@ class DuckDBStore:
     def settings(self) -> Mapping[str, Any]:
         return {"type": "duckdb", "wait_seconds": 1}
 
+    @property
+    def journal(self) -> Mapping[str, Any]:
+        return {"type": "sqlite"}
+
     def execute(self, *statements: str) -> None:
         with self._open() as db:
             for statement in statements:
                 db.execute(statement)
+
+    def execute_in_journal(self, statement: str) -> None:
+        with closing(sqlite3.connect(self.path.parent / "journal.sqlite3")) as db, db:
+            db.execute(statement)
 
     def replace(self, *tables: Table) -> None:
         with self._open() as db:
@@ -91,10 +106,17 @@ class PostgresStore:
     def settings(self) -> Mapping[str, Any]:
         return {"type": "postgres", "dsn": f"file:{self.file}", "wait_seconds": 1}
 
+    @property
+    def journal(self) -> Mapping[str, Any]:
+        return {"type": "postgres", "dsn": f"file:{self.file}"}
+
     def execute(self, *statements: str) -> None:
         with self._open() as db:
             for statement in statements:
                 db.execute(statement.encode())
+
+    def execute_in_journal(self, statement: str) -> None:
+        self.execute("set search_path to activations_journal", statement)
 
     def replace(self, *tables: Table) -> None:
         with self._open() as db, db.cursor() as cursor:

@@ -147,7 +147,7 @@ def test_a_connection_cut_in_the_middle_of_a_plan_changes_nothing(
 
     world.add("a").build()
     with monkeypatch.context() as patch:
-        patch.setattr(planner, "_counts", cut)
+        patch.setattr(planner, "check_spoken", cut)
         with pytest.raises(WarehouseError, match="the warehouse failed"):
             world.engine().sync("people")
     assert world.other.requests == 0
@@ -266,7 +266,8 @@ def granted(server: Server, world: World) -> Iterator[World]:
     database = str(conninfo_to_dict(world.store.dsn)["dbname"])
     statements = documented[0].replace("on database warehouse", f"on database {database}").strip(";\n")
     world.add("a").build()
-    world.store.execute("drop schema activation cascade", *statements.split(";"))
+    schemas = "drop schema activation, activations_journal cascade"
+    world.store.execute(schemas, *statements.split(";"))
     world.store.file.write_text(server.dsn(database, user="activations"))
     yield world
     for role in ("activations", "dbt"):  # apart: of both at once Postgres drops a default privilege twice

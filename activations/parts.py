@@ -1,0 +1,184 @@
+"""What a run is made of: warehouse, journal, transport and keys of one project, and the steps they share."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+import polars as pl
+import pyarrow as pa
+
+from activations import ledger, planning
+from activations.clock import Clock, SystemClock
+from activations.config import Environment, Project, Sync
+from activations.config.documents import parse_model
+from activations.config.project import own_host, secret_keys
+from activations.delivery import RequestsTransport, Rows, Transport
+from activations.delivery.connections import Gate
+from activations.delivery.sealing import Sealer
+from activations.destinations.base import Destination
+from activations.destinations.registry import KINDS
+from activations.digests import Digester
+from activations.errors import WarehouseError
+from activations.journal import Journal, Lease, OpenState, open_journal
+from activations.manifest import load_manifest
+from activations.planning import FrozenPlan, PlanInput
+from activations.planning.planner import OPEN_ROW_COLUMNS
+from activations.sandbox.credentials import base_url_for, credentials_for
+from activations.warehouses import DuckDBWarehouse, Session, Warehouse
+
+
+def open_warehouse(project: Project, clock: Clock | None = None) -> Warehouse:
+    settings = project.settings.warehouse
+    if settings.type == "postgres":
+        return _open_postgres(project)
+    return DuckDBWarehouse(
+        project.warehouse_path,
+        wait_seconds=settings.wait_seconds,
+        memory_limit=settings.memory_limit,
+        clock=clock,
+    )
+
+
+def _open_postgres(project: Project) -> Warehouse:
+    try:
+        from activations.warehouses.postgres import PostgresWarehouse  # an extra that few have installed
+    except ModuleNotFoundError as error:
+        raise WarehouseError(
+            f"the warehouse is Postgres, and the package {error.name} is not installed. Run `pip install -r requirements-postgres.lock`"
+        ) from None
+    return PostgresWarehouse(project.warehouse_dsn(), wait_seconds=project.settings.warehouse.wait_seconds)
+
+
+@dataclass(slots=True)
+class Parts:
+    """Opened late and closed early: nothing is held while a destination is waited for but the sync's lease."""
+
+    project: Project
+    clock: Clock = field(default_factory=SystemClock)
+    transport: Callable[[Sync], Transport] | None = None
+    """How a sync reaches its destination; tests hand in their own."""
+    stop: Event = field(default_factory=Event)
+    """Set it, and the run ends after the batch in flight with a true state."""
+
+    @property
+    def plans(self) -> Path:
+        return self.project.plans_path
+
+    def warehouse(self) -> Warehouse:
+        return open_warehouse(self.project, self.clock)
+
+    @contextmanager
+    def journal(self) -> Iterator[Journal]:
+        journal = open_journal(self.project, self.clock.now)
+        try:
+            yield journal
+        finally:
+            journal.close()
+
+    @contextmanager
+    def leased(self, sync: str) -> Iterator[tuple[Journal, Lease]]:
+        """The journal, and the right to work on the sync; SyncBusy when somebody else has it."""
+        owner = f"{socket.gethostname()}:{os.getpid()}"
+        with self.journal() as journal, journal.lease(sync, owner) as lease:
+            yield journal, lease
+
+    def digester(self, use: str) -> Digester:
+        return Digester.for_use(self.project.hash_key(), use)
+
+    def rows(self, sync: Sync) -> Rows:
+        return Rows(
+            sync=sync,
+            place=sync.place,
+            pseudonyms=self.digester("pseudonym"),
+            messages=self.digester("message"),
+            suppressions=self.digester("suppression"),
+            batches=self.digester("batch"),
+            sealer=Sealer(self.digester("seal").key, sync.name),
+        )
+
+    def merge_pending(self, sync: Sync, journal: Journal, lease: Lease) -> None:
+        """Bring the ledger up to date."""
+        if journal.unmerged(sync.name) or journal.runs_for_ledger(sync.name):
+            with self.warehouse().write() as session:
+                ledger.merge(session, journal, lease, sync, self.plans)
+
+    def make_plan(self, sync: Sync, journal: Journal, session: Session, path: Path) -> FrozenPlan:
+        manifest = load_manifest(self.project)
+        if not session.columns(ledger.SNAPSHOT):
+            raise WarehouseError("the ledger's tables are not there yet. Run `activations init`")
+        ledger.check(session, journal, sync)
+        return planning.make_plan(
+            self.project, sync, manifest, self.warehouse(), session, self.plan_input(sync, journal, path)
+        )
+
+    def plan_input(self, sync: Sync, journal: Journal, path: Path) -> PlanInput:
+        now = self.clock.now()
+        return PlanInput(
+            open_rows=_open_rows(journal, sync, now),
+            suppressions=sorted(journal.suppressed_digests(sync.channel.value)),
+            ledger_position=f"{journal.journal_id}:{journal.position(sync.name)}",
+            approved_hash=journal.approved_hash(sync.name),
+            installation_key=self.project.hash_key(),
+            now=now,
+            path=path,
+        )
+
+    @contextmanager
+    def transport_for(self, sync: Sync) -> Iterator[Transport]:
+        if self.transport:
+            yield self.transport(sync)
+            return
+        egress, account = self.project.settings.egress, sync.account
+        is_sandbox = account.environment is Environment.SANDBOX
+        with closing(
+            RequestsTransport(
+                Gate(egress=egress, own_host=own_host(KINDS[account.kind]), is_sandbox=is_sandbox),
+                pool=sync.concurrency,
+                proxy=None if is_sandbox else egress.proxy_address(self.project.root),
+                ca_bundle=self.project.root / egress.ca_bundle if egress.ca_bundle else None,
+                compress=account.compress is not None,
+            )
+        ) as own:
+            yield own
+
+
+def build_destination(project: Project, sync: Sync) -> Destination[Any, Any]:
+    """The destination with its credentials: the vendor's, or the sandbox's."""
+    account, kind = sync.account, KINDS[sync.account.kind]
+    if account.environment is Environment.SANDBOX:
+        options = {
+            **account.options,
+            **credentials_for(account.kind),
+            "base_url": base_url_for(account.kind, project.sandbox_url),
+        }
+    else:
+        options = account.resolved_options(secret_keys(kind))
+    settings = parse_model(kind.Config, options, account.file, f"destinations.{account.name}")
+    return kind(settings, parse_model(kind.TargetConfig, dict(sync.target), sync.file, "target"))
+
+
+def _open_rows(journal: Journal, sync: Sync, now: datetime) -> pa.Table:
+    rows = [
+        {
+            "row_key": row.row_key,
+            "identity": row.identity,
+            "state": row.state.value,
+            "payload_hash": row.payload_hash,
+            "destination_key": row.destination_key,
+            "sealed": row.sealed,
+            "maybe": row.maybe,
+            "is_due": row.state is OpenState.IN_DOUBT
+            or (row.state is OpenState.SETTLING and row.settle_until is not None and row.settle_until <= now),
+        }
+        for row in journal.open_rows(sync.name)
+    ]
+    # Through polars: pyarrow's own way from Python objects imports pandas, half a second and 50 MB.
+    return pl.DataFrame(rows, schema=OPEN_ROW_COLUMNS).to_arrow()

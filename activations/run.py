@@ -1,0 +1,263 @@
+"""One run of one sync, from lease to ledger, and what a run that died leaves to the next one."""
+
+from __future__ import annotations
+
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from activations import ledger
+from activations.config import Sync
+from activations.delivery import Deliverer, Progress, Tally, Transport
+from activations.delivery.pace import Pace
+from activations.delivery.rate import RateLimiter
+from activations.destinations.base import Destination
+from activations.errors import ActivationsError, WarehouseError
+from activations.journal import Batch, Journal, Lease
+from activations.model import Counts, Outcome, RunStatus, SyncRun
+from activations.parts import Parts
+from activations.planning import FrozenPlan, PlanDocument, PlanFile
+
+LONGEST_PAUSE = 30.0
+"""Seconds a run waits for a destination that asked to be left alone; a longer wait is left to the next run."""
+
+OnProgress = Callable[[Progress], None]
+
+
+@dataclass(slots=True, kw_only=True)
+class Run:
+    """One run of one sync, from lease to ledger."""
+
+    parts: Parts
+    sync: Sync
+    journal: Journal
+    lease: Lease
+    destination: Destination[Any, Any]
+    expected: PlanDocument | None = None
+    run: SyncRun = field(init=False)
+    _stopwatch: dict[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        now = self.parts.clock.now()
+        self.run = new_run(self.sync, f"{now:%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:8]}", now, RunStatus.PLANNED)
+
+    def go(self, on_progress: OnProgress) -> SyncRun:
+        try:
+            frozen = self._plan()
+            tally = self._deliver(frozen, on_progress)
+        except ActivationsError as error:
+            self._finish(replace(self.run, run_status=RunStatus.FAILED, error=str(error)))
+            raise
+        if not frozen.plan.held_reason and tally.outcomes.total() > tally.outcomes[Outcome.RETRYABLE]:
+            self.journal.use_approval(self.lease, frozen.plan.content_hash, self.run.run_id)
+        self._finish(_judged(self.run, tally), frozen.closed_rejections)
+        return self.run
+
+    def _plan(self) -> FrozenPlan:
+        with self._timed("plan"):
+            recover(self.parts, self.sync, self.journal, self.lease)
+            self.journal.save_run(self.lease, self.run)
+            self.parts.merge_pending(self.sync, self.journal, self.lease)
+            path = self.parts.plans / f"{self.run.run_id}.parquet"
+            with self.parts.warehouse().read() as session:
+                frozen = self.parts.make_plan(self.sync, self.journal, session, path)
+            if self.expected:
+                self.expected.check(frozen.plan)
+            self._plan_made(frozen, path)
+        return frozen
+
+    def _plan_made(self, frozen: FrozenPlan, path: Path) -> None:
+        plan = frozen.plan
+        status = RunStatus.HELD if plan.held_reason else RunStatus.RUNNING
+        self.run = replace(
+            self.run,
+            plan_id=plan.plan_id,
+            counts=plan.counts,
+            held_reason=plan.held_reason,
+            run_status=status,
+        )
+        self.journal.save_run(
+            self.lease,
+            self.run,
+            content_hash=frozen.plan.content_hash,
+            plan_path=path,
+            expires_at=plan.expires_at,
+        )
+
+    def _deliver(self, frozen: FrozenPlan, on_progress: OnProgress) -> Tally:
+        """The whole plan; of a held one only the removals that nobody may hold back."""
+        with self._timed("deliver"):
+            if not frozen.sendable_rows:
+                return Tally()
+            if refusal := self._wait_for_destination():
+                return Tally(error=refusal, outcomes=_untried(frozen.sendable_rows))
+            with self.parts.transport_for(self.sync) as transport:
+                deliverer = self._deliverer(frozen, transport, on_progress)
+                return deliverer.deliver(rows=frozen.sendable_rows, removals=frozen.frozen.removals)
+
+    def _wait_for_destination(self) -> str | None:
+        """A Retry-After that was committed binds every later run."""
+        until = self.journal.not_before(self.sync.account.name)
+        pause = (until - self.parts.clock.now()).total_seconds() if until else 0.0
+        if pause > LONGEST_PAUSE:
+            return f"the destination asked to be left alone for another {pause:.0f} s. Run the sync again after that"
+        self.parts.clock.sleep(max(pause, 0.0))
+        return None
+
+    def _limiter(self) -> RateLimiter:
+        account = self.sync.account
+        return RateLimiter(
+            account.rate_limit or self.sync.capabilities.requests_per_second,
+            self.parts.clock,
+            reserve=partial(self.journal.reserve, account.name),
+            not_before=partial(self.journal.not_before, account.name),
+            chunk=self.sync.concurrency,
+        )
+
+    def _deliverer(self, frozen: FrozenPlan, transport: Transport, on_progress: OnProgress) -> Deliverer:
+        parts = self.parts
+        return Deliverer(
+            sync=self.sync,
+            run_id=self.run.run_id,
+            plan=frozen.frozen.file,
+            destination=self.destination,
+            journal=self.journal,
+            lease=self.lease,
+            transport=transport,
+            limiter=self._limiter(),
+            pace=Pace(self.sync.concurrency, parts.clock),
+            clock=parts.clock,
+            rows=parts.rows(self.sync),
+            suppressions=frozen.suppressions,
+            stop=parts.stop,
+            on_progress=on_progress,
+        )
+
+    def _finish(self, run: SyncRun, closed: Sequence[tuple[str, str]] = ()) -> None:
+        """Outcomes into the ledger, the plan away. A ledger that cannot be written now is written by the next run."""
+        with self._timed("merge"):
+            self.run = replace(run, finished_at=self.parts.clock.now(), seconds=dict(self._stopwatch))
+            self.journal.save_run(self.lease, self.run)
+            self.journal.forget_rejected(self.lease, closed)
+            trouble = self._merge(closed)
+        self.run = replace(self.run, seconds=dict(self._stopwatch), error=self.run.error or trouble)
+        self.journal.save_run(self.lease, self.run)
+        if not trouble:
+            self.journal.runs_in_ledger(self.lease, [self.run.run_id])
+        discard_plans(
+            self.parts, self.sync, self.journal
+        )  # also those of dead runs that were merged just now
+
+    def _merge(self, closed: Sequence[tuple[str, str]]) -> str | None:
+        """Why the ledger is not up to date, or None."""
+        try:
+            with self.parts.warehouse().write() as session:
+                if session.columns(ledger.SNAPSHOT):
+                    ledger.merge(session, self.journal, self.lease, self.sync, self.parts.plans)
+                    ledger.refresh(session, self.sync, self.parts.plans / f"{self.run.run_id}.parquet")
+                    ledger.close_rejections(session, self.sync, closed)
+        except WarehouseError as error:
+            return (
+                f"delivered, but the ledger could not be brought up to date, which the next run does: {error}"
+            )
+        return None
+
+    @contextmanager
+    def _timed(self, stage: str) -> Iterator[None]:
+        started = self.parts.clock.monotonic()
+        try:
+            yield
+        finally:
+            self._stopwatch[stage] = round(self.parts.clock.monotonic() - started, 3)
+
+
+def recover(parts: Parts, sync: Sync, journal: Journal, lease: Lease) -> None:
+    """Whatever an engine that died had in flight is in doubt; its runs are interrupted. Safe to repeat."""
+    for batch in journal.in_flight(sync.name):
+        _record_lost(parts, sync, journal, lease, batch)
+    for summary in journal.unfinished_runs(sync.name):
+        run = _judged(SyncRun.from_summary(summary), Tally(outcomes=journal.outcomes_of(summary["run_id"])))
+        journal.save_run(lease, replace(run, run_status=RunStatus.INTERRUPTED, finished_at=parts.clock.now()))
+    discard_plans(parts, sync, journal)
+
+
+def discard_plans(parts: Parts, sync: Sync, journal: Journal) -> None:
+    """Plans of this sync that nothing refers to any more, and drafts that were never finished."""
+    in_use, runs = journal.plans_in_use(), journal.run_ids(sync.name)
+    for path in parts.plans.glob("*"):
+        is_ours = path.stem in runs or path.name.startswith(f"preview-{sync.name}-")
+        if is_ours and path.name not in in_use:
+            path.unlink(missing_ok=True)
+
+
+def _record_lost(parts: Parts, sync: Sync, journal: Journal, lease: Lease, batch: Batch) -> None:
+    plan = PlanFile(parts.plans / batch.plan_path)
+    if not plan.path.exists():
+        raise ActivationsError(
+            f"the plan {batch.plan_path} is not here, and {batch.span.count} rows of `{sync.name}` were being sent by {batch.owner} when that died, so nobody can tell which. If it ran on another host, share `plan: folder` with it or run the sync there; else restore the file from a backup of the state folder"
+        )
+    rows, planned = parts.rows(sync), plan.slice(batch.span.first, batch.span.count)
+    journal.record_lost(
+        lease,
+        batch,
+        rows.lost(planned, batch.exceptions),
+        rows.message_keys(planned),
+        sync.capabilities.settle_seconds,
+    )
+
+
+def new_run(sync: Sync, run_id: str, started_at: datetime | None, status: RunStatus) -> SyncRun:
+    return SyncRun(
+        run_id=run_id,
+        sync=sync.name,
+        audience=sync.audience,
+        destination=sync.account.name,
+        channel=sync.channel,
+        purpose=sync.purpose,
+        mode=sync.mode,
+        run_status=status,
+        plan_id="",
+        counts=Counts(),
+        started_at=started_at,
+    )
+
+
+def _judged(run: SyncRun, tally: Tally) -> SyncRun:
+    """The run with its outcomes and the one word that sums them up."""
+    found = tally.outcomes
+    return replace(
+        run,
+        delivered=found[Outcome.DELIVERED],
+        rejected=found[Outcome.REJECTED],
+        retryable=found[Outcome.RETRYABLE],
+        in_doubt=found[Outcome.UNKNOWN],
+        suppressed=found[Outcome.SUPPRESSED],
+        requests=tally.requests,
+        error=tally.error,
+        run_status=_status(run, tally),
+    )
+
+
+def _status(run: SyncRun, tally: Tally) -> RunStatus:
+    found = tally.outcomes
+    if tally.interrupted:
+        return RunStatus.INTERRUPTED
+    if tally.error:
+        return RunStatus.FAILED
+    if run.held_reason:
+        return RunStatus.HELD
+    return (
+        RunStatus.PARTIAL
+        if found[Outcome.REJECTED] or found[Outcome.RETRYABLE] or found[Outcome.UNKNOWN]
+        else RunStatus.SUCCEEDED
+    )
+
+
+def _untried(rows: int) -> Counter[Outcome]:
+    return Counter({Outcome.RETRYABLE: rows})

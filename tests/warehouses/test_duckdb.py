@@ -1,0 +1,48 @@
+"""What only a file does."""
+
+from __future__ import annotations
+
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from sqlglot import select
+
+from activations.warehouses import DuckDBWarehouse
+from activations.warehouses.duckdb import LEAST_MEMORY, MOST_MEMORY
+
+
+def _bytes(setting: str) -> float:
+    number, unit = setting.split()
+    return float(number) * {"KiB": 2**10, "MiB": 2**20, "GiB": 2**30}[unit]
+
+
+def test_memory_is_limited_unless_the_project_says_otherwise(tmp_path: Path) -> None:
+    ask = "select current_setting('memory_limit')"
+    for given, expected in ((None, LEAST_MEMORY), ("300MB", 300_000_000)):
+        with DuckDBWarehouse(tmp_path / "w.duckdb", memory_limit=given).write() as session:
+            assert _bytes(session.rows(ask)[0][0]) == pytest.approx(expected, rel=0.01)
+    assert LEAST_MEMORY < MOST_MEMORY
+
+
+def test_what_does_not_fit_is_spilled_where_only_its_owner_looks_and_then_gone(tmp_path: Path) -> None:
+    with DuckDBWarehouse(tmp_path / "w.duckdb", memory_limit="20MB").write() as session:
+        session.keep("large", select("range as n", "md5(range::varchar) as text").from_("range(2000000)"))
+        folders = [path for path in tmp_path.iterdir() if path.is_dir()]
+        assert [stat.S_IMODE(folder.stat().st_mode) for folder in folders] == [0o700]
+        assert any(folders[0].iterdir()), "it did spill"
+    assert [path for path in tmp_path.iterdir() if path.is_dir()] == []
+
+
+def test_planning_and_merging_import_no_pandas() -> None:
+    """Half a second and 50 MB: pyarrow imports it as soon as it is handed Python's own objects."""
+    code = (
+        "import sys; from tests.engine.world import World; from pathlib import Path; import tempfile\n"
+        "with tempfile.TemporaryDirectory() as folder:\n"
+        "    world = World(Path(folder)).add('a', 'b'); world.run(); world.set('a', score=2).drop('b'); world.run()\n"
+        "    assert world.run().counts.unchanged == 1\n"
+        "sys.exit('pandas' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
