@@ -33,8 +33,7 @@ def held_because(made: Sequence[GuardCheck], *, approved: bool) -> str | None:
 
 def _sizes(guard: Guard, shape: Shape) -> Iterator[GuardCheck]:
     least, most = guard.min_audience_rows, guard.max_added_rows
-    # Nothing can be lost by an empty audience where nobody is held, and a day without messages is an ordinary day.
-    matters = shape.audience_size or (shape.held and not shape.is_append)
+    matters = shape.audience_size or not shape.is_append  # a day without messages is an ordinary day
     size = "is empty" if not shape.audience_size else f"has {shape.audience_size} rows"
     yield GuardCheck(
         name="min_audience_rows",

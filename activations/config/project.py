@@ -74,7 +74,7 @@ class Guard(_Strict):
     """How much a run may change before a person has to look. Shares are of what the destination holds."""
 
     min_audience_rows: int = Field(1, ge=0)
-    """A smaller audience is held; an empty one only where somebody could be lost by it."""
+    """A smaller audience is held; an empty one of messages is not."""
     max_removed_share: float = Field(0.2, ge=0, le=1)
     """Removals of people who asked for it (erased, suppressed, objected, consent withdrawn) never count."""
     max_added_share: float = Field(0.5, ge=0)

@@ -167,7 +167,7 @@ class Schedule:
 
     def _is_unmerged(self) -> bool:
         """Whether the journal has outcomes that the warehouse does not have yet."""
-        with Engine(load_project(self.root))._journal() as journal:
+        with Engine(load_project(self.root)).journal() as journal:
             return any(journal.unmerged(name) for name in (PEOPLE, MESSAGES))
 
     # -- the end -----------------------------------------------------------------------------------------------

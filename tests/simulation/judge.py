@@ -115,7 +115,7 @@ class Referee:
         return self._pseudonyms[identity]
 
     def _rows(self, sync: str) -> Rows:
-        return Engine(self.project)._rows(self.project.sync(sync))
+        return Engine(self.project).rows(self.project.sync(sync))
 
     # -- on departure and arrival ------------------------------------------------------------------------------
 
