@@ -9,11 +9,14 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from activations.errors import ActivationsError, Fenced, SecretError
+from activations.journal.commits import GroupCommit
 from activations.journal.records import Lease
 from activations.journal.store import PARAMETERS, Store
+
+T = TypeVar("T")
 
 
 class Base:
@@ -23,6 +26,8 @@ class Base:
         self, store: Store, *, audit_key: bytes, key_check: str, now: Callable[[], datetime]
     ) -> None:
         self._store, self._audit_key, self._now = store, audit_key, now
+        self._commits = GroupCommit(self._begin)
+        self._in_group: dict[Any, Any] = {}
         self._said_no: dict[str, tuple[int, frozenset[str]]] = {}
         try:
             self.journal_id = self._identify(key_check)
@@ -41,12 +46,35 @@ class Base:
 
     @contextmanager
     def _fenced(self, lease: Lease) -> Iterator[None]:
-        with self._store.transaction():
-            if not self._store.renew(lease.sync, lease.epoch):
-                raise Fenced(
-                    f"a newer engine took over the sync `{lease.sync}`. Nothing more is sent from here"
-                )
+        with self._begin():
+            self._check_fence(lease)
             yield
+
+    def _together(self, lease: Lease, work: Callable[[], T]) -> T:
+        """As inside `_fenced`, together with what other threads of the same sync write at this moment."""
+
+        def fenced() -> T:
+            self._once(lease, lambda: self._check_fence(lease))
+            return work()
+
+        return self._commits.do(fenced)
+
+    @contextmanager
+    def _begin(self) -> Iterator[None]:
+        with self._store.transaction():
+            self._in_group.clear()
+            yield
+
+    def _once(self, what: Any, find: Callable[[], T]) -> T:
+        """Found out once in this transaction: whatever it holds still until its end."""
+        if what not in self._in_group:
+            self._in_group[what] = find()
+        found: T = self._in_group[what]
+        return found
+
+    def _check_fence(self, lease: Lease) -> None:
+        if not self._store.renew(lease.sync, lease.epoch):
+            raise Fenced(f"a newer engine took over the sync `{lease.sync}`. Nothing more is sent from here")
 
     def _identify(self, key_check: str) -> str:
         """The journal's id. With another hashing key no suppression and no message key would be found any more."""

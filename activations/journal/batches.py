@@ -46,7 +46,8 @@ class Batches(Messages, Suppressions):
         positions that may not be sent; it is asked only when there are any, and the set is the same object until
         somebody else says no."""
         now = iso(self._now())
-        with self._fenced(lease):
+
+        def intend() -> Claim:
             batch_id = int(
                 self._one(
                     "insert into batch (sync, run_id, first, count, state, epoch, claimed_at, send_by) values (?, ?, ?, ?, 'in_flight', ?, ?, ?) returning batch_id",
@@ -58,22 +59,27 @@ class Batches(Messages, Suppressions):
             if allowed:
                 refused |= self._open_doors(allowed, lease.sync, batch_id, now)
             self._remark(batch_id, ((position, *verdict) for position, verdict in refused.items()))
-        return Claim(batch_id=batch_id, span=span, send_by=send_by, refused=refused)
+            return Claim(batch_id=batch_id, span=span, send_by=send_by, refused=refused)
+
+        return self._together(lease, intend)
 
     def _suppressed(
         self, refuses: Callable[[frozenset[str]], Collection[int]], channel: str
     ) -> dict[int, tuple[Outcome, str]]:
-        said_no = self.suppressed_digests(channel)
+        said_no = self._once(("said no", channel), lambda: self.suppressed_digests(channel))
         return dict.fromkeys(refuses(said_no), (Outcome.SUPPRESSED, "suppressed")) if said_no else {}
 
     def release(self, lease: Lease, claim: Claim, messages: Mapping[int, str]) -> None:
         """Nothing of the claim was sent, provably: rows and messages may be claimed again."""
-        with self._fenced(lease):
+
+        def reopen() -> None:
             self._store.run(
                 "update batch set state = 'released' where batch_id = ? and state = 'in_flight'",
                 claim.batch_id,
             )
             self._reopen_doors(claim, messages)
+
+        self._together(lease, reopen)
 
     # -- outcomes ----------------------------------------------------------------------------------------------
 
@@ -88,8 +94,10 @@ class Batches(Messages, Suppressions):
         sent_at: datetime,
     ) -> None:
         """One outcome for every row of the claim, in one transaction."""
-        with self._fenced(lease):
-            self._record(lease.sync, claim.batch_id, outcomes, messages, settle_seconds, sent_at)
+        self._together(
+            lease,
+            lambda: self._record(lease.sync, claim.batch_id, outcomes, messages, settle_seconds, sent_at),
+        )
 
     def record_delivered(
         self,
@@ -102,9 +110,12 @@ class Batches(Messages, Suppressions):
     ) -> None:
         """All `rows` rows of a claim were delivered, and there is nothing else to say about them: no messages, no keys
         of the destination. `keys` names them; it is asked only while the sync has open rows."""
-        with self._fenced(lease):
+
+        def close() -> None:
             self._close(claim.batch_id, {Outcome.DELIVERED.value: rows}, self._now(), None)
             self._settle_known(lease.sync, keys, sent_at)
+
+        self._together(lease, close)
 
     def _record(
         self,
@@ -292,8 +303,9 @@ class Batches(Messages, Suppressions):
         self, sync: str, acknowledged: Callable[[], Sequence[Acknowledged]], sent_at: datetime
     ) -> None:
         """Those of the acknowledged rows that were open."""
-        if not self._one("select exists (select 1 from open_row where sync = ?)", sync):
-            return
+        has_open = "select exists (select 1 from open_row where sync = ?)"
+        if not self._once(("has open rows", sync), lambda: self._one(has_open, sync)):
+            return  # rows that another batch has just opened are not among these: a plan has each row once
         rows = acknowledged()
         keys = [row_key for row_key, _, _ in rows]
         query = "select row_key, identity from open_row where sync = ? and row_key"

@@ -90,10 +90,11 @@ class PlanReader:
     """A plan that is being sent, by several threads at once: read window by window, and what can be worked out for many
     rows at a time (`prepare`) is worked out once per window."""
 
-    _KEPT = 3
+    _KEPT = 4
 
     def __init__(self, path: Path, prepare: Prepare) -> None:
-        self._path, self._prepare, self._size = path, prepare, _window_rows(path)
+        self._path, self._prepare = path, prepare
+        self._rows, self._size = _rows_and_window(path)
         self._windows: dict[int, _Window] = {}
         self._mutex = threading.Lock()
 
@@ -106,11 +107,11 @@ class PlanReader:
         return PlanSlice(frame)
 
     def _read_ahead(self, first: int, end: int) -> None:
-        """Whoever has the middle of a window reads the next one, so that the others never wait for the file."""
+        """Whoever has the first rows of a window reads the one after the next, which somebody else is reading: so two
+        are worked out at a time, and the others seldom wait for one."""
         number = (end - 1) // self._size
-        middle = number * self._size + self._size // 2
-        if first <= middle < end and self._window(number).height == self._size:
-            self._window(number + 1)
+        if first <= number * self._size and (number + 2) * self._size < self._rows:
+            self._window(number + 2)
 
     def _part(self, number: int, first: int, end: int) -> pl.DataFrame:
         start = number * self._size
@@ -132,10 +133,11 @@ class PlanReader:
         return self._prepare(frame.with_row_index("position", offset=first))
 
 
-def _window_rows(path: Path) -> int:
+def _rows_and_window(path: Path) -> tuple[int, int]:
+    """Of the plan, and how many of its rows are read at once: fewer when they are long."""
     with _still_there(path):
         rows = int(pl.scan_parquet(path).select(pl.len()).collect().item())
-        return max(1, min(WINDOW_ROWS, rows * WINDOW_BYTES // path.stat().st_size))
+        return rows, max(1, min(WINDOW_ROWS, rows * WINDOW_BYTES // path.stat().st_size))
 
 
 @contextmanager

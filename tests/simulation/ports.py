@@ -27,6 +27,7 @@ import activations.delivery.deliverer
 import activations.delivery.pace
 import activations.delivery.rate
 import activations.delivery.work
+import activations.journal.commits
 import activations.journal.postgres
 import activations.journal.sqlite
 import activations.planning.freezing
@@ -349,6 +350,7 @@ def installed(ports: Ports) -> Iterator[None]:
             (activations.delivery.work, "threading", threads),
             (activations.delivery.pace, "threading", threads),
             (activations.delivery.rate, "threading", threads),
+            (activations.journal.commits, "threading", threads),
             (activations.journal.sqlite, "threading", threads),
             (activations.journal.postgres, "threading", threads),
         ):
