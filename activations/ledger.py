@@ -27,6 +27,8 @@ from activations.warehouses import Session, Warehouse
 SNAPSHOT = Relation(schema="activation", name="sync_snapshot")
 
 _HASHES = "merged_hashes"
+_RANDOM = ("identity", "payload_hash")
+"""Columns of hashes, in whichever table."""
 
 
 def prepare(warehouse: Warehouse) -> None:
@@ -42,7 +44,14 @@ def prepare(warehouse: Warehouse) -> None:
                 continue  # whoever may write the tables need not own them
             # Even `if not exists` asks for the right to create schemas, which the engine need not have.
             if not (has_schema and statement.args.get("kind") == "SCHEMA"):
-                session.run(statement.sql(dialect=warehouse.dialect))
+                session.run(_declared(statement, warehouse).sql(dialect=warehouse.dialect))
+
+
+def _declared(statement: exp.Expr, warehouse: Warehouse) -> exp.Expr:
+    for column in statement.find_all(exp.ColumnDef):
+        if column.name in _RANDOM and warehouse.random_text:
+            column.append("constraints", exp.ColumnConstraint(kind=exp.Var(this=warehouse.random_text)))
+    return statement
 
 
 def merge(session: Session, journal: Journal, lease: Lease, sync: Sync, plans: Path) -> int:

@@ -50,6 +50,8 @@ class Warehouse(Protocol):
     """sqlglot's name of its SQL."""
     hashing: str
     """Changes with anything that might change what `row_hash` and `mark` give."""
+    random_text: str
+    """What a column of hashes is declared with, after its type."""
 
     def read(self) -> AbstractContextManager[Session]:
         """A session that writes nothing but temporary tables."""
@@ -65,6 +67,10 @@ class Warehouse(Protocol):
     def row_hash(self, salt: str, values: Sequence[Expr]) -> Expr | None:
         """A 63-bit hash of the values as they are, nulls and order included; None where that is not far cheaper than
         MD5. Only of one `hashing`: never to be compared with one that another version made."""
+
+    def text_hash(self, seed: int, texts: Sequence[Expr]) -> Expr:
+        """A number of 64 bits for these texts, nulls and order included, and for each seed another one. Cheap, and never
+        to be compared with one that another version made."""
 
     def mark(self, value: Expr) -> Expr:
         """A small integer that differs for most values that differ."""
