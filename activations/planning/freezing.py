@@ -9,7 +9,6 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -17,7 +16,10 @@ import pyarrow.parquet as pq
 from activations.model import Operation
 from activations.planning.planfile import WINDOW_ROWS, PlanFile
 
-_NOT_WRITTEN = ["is_planned", "is_urgent", "content"]
+CONTENT = ("content_0", "content_1")
+"""Columns with two different hashes of what an approval binds to, whole numbers of 64 bits."""
+_HASHES = ("identity", "payload_hash", "pseudonym")
+_NOT_WRITTEN = ["is_planned", "is_urgent", *CONTENT]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +35,10 @@ class Frozen:
     verdicts: Counter[str]
     """How often each verdict came, also of rows that are not planned."""
     content_hash: str
-    """Over key, identity, operation and payload hash of every row that is not urgent: what an approval binds to."""
+    """Over key, identity, operation and payload hash of every row that is not urgent: what an approval binds to. The sums
+    of two cheap hashes are enough, since identity and payload hash are keyed: nobody without the key finds rows whose
+    sums are equal, and by chance one changed row in 2**64 passes for what it was. Another version of the warehouse
+    may give another hash; an approval is asked for anew then, as it is after a day in any case."""
 
 
 def freeze(readers: Iterable[pa.RecordBatchReader], path: Path) -> Frozen:
@@ -72,8 +77,11 @@ def _write(readers: Iterable[pa.RecordBatchReader], draft: Path, path: Path) -> 
 
 
 def _writer(stream: object, schema: pa.Schema) -> pq.ParquetWriter:
-    """For a file that is read once and soon."""
-    return pq.ParquetWriter(stream, schema, compression="lz4", use_dictionary=False, write_statistics=False)
+    """For a file that is read once and soon. Half of it is hashes, whose compression costs more than it saves."""
+    compression = {name: "lz4" for name in schema.names if name not in _HASHES}
+    return pq.ParquetWriter(
+        stream, schema, compression=compression, use_dictionary=False, write_statistics=False
+    )
 
 
 def _batches(readers: Iterable[pa.RecordBatchReader]) -> Iterator[pa.RecordBatch]:
@@ -106,7 +114,7 @@ class _Tally:
     rows: int = 0
     urgent: int = 0
     verdicts: Counter[str] = field(default_factory=Counter)
-    _content: np.ndarray = field(default_factory=lambda: np.zeros(4, np.uint64))
+    _content: Counter[str] = field(default_factory=Counter)
 
     def counted(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
@@ -120,17 +128,13 @@ class _Tally:
         self.rows += planned.num_rows
         urgent = planned.column("is_urgent")
         self.urgent += pc.sum(urgent).as_py() or 0
-        self._add(planned.column("content").filter(pc.invert(urgent)))
+        held_back = pc.invert(urgent)
+        # Sums, since nobody promises in which order rows come. Arrow's overflow is modulo 2**64.
+        for name in CONTENT:
+            self._content[name] += pc.sum(planned.column(name).filter(held_back)).as_py() or 0
         return planned.drop_columns(_NOT_WRITTEN)
-
-    def _add(self, hashes: pa.Array) -> None:
-        """A sum, since nobody promises in which order rows come; 32 characters a hash, as four numbers of 64 bits."""
-        _, offsets, data = hashes.cast(pa.large_string()).buffers()
-        if len(hashes):
-            start = int(np.frombuffer(offsets, np.int64)[hashes.offset])
-            numbers = np.frombuffer(data, np.uint64, count=4 * len(hashes), offset=start)
-            self._content += numbers.reshape(-1, 4).sum(axis=0, dtype=np.uint64)
 
     @property
     def content_hash(self) -> str:
-        return hashlib.sha256(f"{self.rows - self.urgent}".encode() + self._content.tobytes()).hexdigest()
+        sums = [self._content[name] % 2**64 for name in CONTENT]
+        return hashlib.sha256(f"{self.rows - self.urgent} {sums}".encode()).hexdigest()

@@ -10,6 +10,7 @@ from sqlglot import condition, select
 from activations.digests import SEPARATOR
 from activations.model import SyncMode
 from activations.planning.expressions import literal, pipe, table, text
+from activations.planning.freezing import CONTENT
 from activations.planning.statements import DIFFERENCE, SCOPE, URGENT, Statements
 
 SUSPECTS, SHARED = "planned_suspects", "planned_shared"
@@ -78,16 +79,16 @@ class Rows:
         rules = self.statements
         values = self._likeness()
         present = exp.or_(*(value.is_(exp.null()).not_() for value in self._likeness()))
-        likeness = rules.warehouse.row_hash("", values) or pipe(
+        hashed = rules.warehouse.row_hash("", values) or pipe(
             [exp.func("coalesce", value, literal("")) for value in values]
         )
+        likeness = exp.case().when(present, hashed)
         audience = exp.alias_(rules.source, "a", table=True)
-        repeated = (
-            select(exp.alias_(likeness, "likeness"))
-            .from_(audience.copy())
-            .where(present)
-            .group_by(likeness.copy())
-            .having("count(*) > 1")
+        repeated = (  # a condition on the rows would make the warehouse work their values out twice
+            select("likeness")
+            .from_(select(exp.alias_(likeness, "likeness")).from_(audience.copy()).subquery("alike"))
+            .group_by("likeness")
+            .having("count(likeness) > 1")
         )
         return select("a.*").from_(audience).where(exp.In(this=likeness.copy(), query=repeated.subquery()))
 
@@ -165,7 +166,7 @@ class Rows:
             *payload,
             exp.alias_(condition("q.verdict in ('added', 'changed', 'removed')"), "is_planned"),
             exp.alias_(exp.func("coalesce", urgent, exp.false()), "is_urgent"),
-            exp.alias_(self._content(), "content"),
+            *(exp.alias_(self._content(seed), name) for seed, name in enumerate(CONTENT)),
         ).from_(query.subquery("q"))
 
     def _pseudonym(self) -> exp.Expr:
@@ -176,12 +177,10 @@ class Rows:
             parts += [literal(SEPARATOR), exp.column(name, "q")]
         return self.statements.pseudonym.sql(pipe(parts), self.statements.warehouse.sha256)
 
-    def _content(self) -> exp.Expr:
-        """A hash of what an approval binds to."""
-        parts: list[exp.Expr] = [exp.column("row_key", "q")]
-        for name in ("identity", "verdict", "payload_hash"):
-            parts += [literal(SEPARATOR), exp.func("coalesce", exp.column(name, "q"), literal(""))]
-        return self.statements.warehouse.md5(pipe(parts))
+    def _content(self, seed: int) -> exp.Expr:
+        """A hash of what an approval binds to. See `freezing.Frozen.content_hash`."""
+        names = ("row_key", "identity", "verdict", "payload_hash")
+        return self.statements.warehouse.text_hash(seed, [exp.column(name, "q") for name in names])
 
 
 _UNKNOWN = {

@@ -270,8 +270,7 @@ class Statements:
         return [exp.cast(exp.column(name, "g", quoted=True), "text") for name in marked_columns(self.sync)]
 
     def _fingerprint(self, purpose: str, values: Sequence[exp.Expr]) -> exp.Expr:
-        parts: list[exp.Expr] = [literal(f"{self.fingerprint.key}{purpose}")]
-        return self.warehouse.md5(pipe(parts + [canonical(value) for value in values]))
+        return self.warehouse.md5(canonical(literal(f"{self.fingerprint.key}{purpose}"), values))
 
     def _marks(self) -> exp.Expr:
         """One small number for the mapping and one for each value; only of what is compared again."""
@@ -427,21 +426,21 @@ class Statements:
     def without_shared_identities(self, *, is_sieved: bool) -> exp.Select:
         """One identity belongs to one row: the one that holds it already, else the smallest key. The others are
         invalid, and when the holder leaves, its successor is added by the run after that removal was acknowledged."""
-        ranked = (
-            select("*", "row_number() over (partition by verdict, identity order by row_key) as rank")
+        firsts = (
+            select("identity", "min(row_key) as row_key")
             .from_(DIFFERENCE)
-            .subquery("ranked")
+            .where("verdict = 'added'")
+            .group_by("identity")
         )
-        verdict = """case when ranked.verdict = 'added' and (rank > 1 or coalesce(holders.row_key <> ranked.row_key, false))
-                     then 'invalid:shared_identifier' else ranked.verdict end as verdict"""
+        holders = self._holders(is_sieved)
+        verdict = """case when d.verdict = 'added' and (d.row_key <> firsts.row_key or coalesce(d.row_key <> holders.row_key, false))
+                     then 'invalid:shared_identifier' else d.verdict end as verdict"""
+        on = "{0}.identity = d.identity and d.verdict = 'added'"
         return (
-            select(*(f"ranked.{name}" for name in _KEPT_IN_DIFFERENCE), verdict)
-            .from_(ranked)
-            .join(
-                self._holders(is_sieved).subquery("holders"),
-                join_type="left",
-                on="holders.identity = ranked.identity and ranked.verdict = 'added'",
-            )
+            select(*(f"d.{name}" for name in _KEPT_IN_DIFFERENCE), verdict)
+            .from_(f"{DIFFERENCE} as d")
+            .join(firsts.subquery("firsts"), join_type="left", on=on.format("firsts"))
+            .join(holders.subquery("holders"), join_type="left", on=on.format("holders"))
         )
 
     def _holders(self, is_sieved: bool) -> exp.Query:

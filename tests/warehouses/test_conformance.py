@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import date, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -18,6 +18,8 @@ from activations import ledger
 from activations.digests import Digester
 from activations.errors import RelationMissing
 from activations.manifest import Relation
+from activations.planning.expressions import canonical
+from activations.planning.freezing import CONTENT, freeze
 from activations.warehouses import DuckDBWarehouse, Session, Warehouse
 from activations.warehouses.postgres import PostgresWarehouse
 from tests.warehouses.stores import NewStore, PostgresStore, Store
@@ -195,3 +197,85 @@ def test_a_mark_tells_values_apart_and_nulls_too(session: Session, warehouse: Wa
     assert all(isinstance(mark, int) and 0 <= mark < 2**16 for mark in marks)
     [(of_null,)] = session.rows(select(warehouse.mark(exp.cast(exp.null(), "text"))))
     assert of_null not in marks
+
+
+@pytest.mark.parametrize("count", [1, 44, 45, 100])
+def test_fingerprints_are_made_of_one_text_however_many_values(session: Session, count: int) -> None:
+    given = [("", None, "é|~", "12:")[n % 4] for n in range(count)]
+    session.load(
+        "given", pa.table({f"c{n}": pa.array([value], pa.string()) for n, value in enumerate(given)})
+    )
+    text = canonical(exp.Literal.string("first"), [exp.column(f"c{n}") for n in range(count)])
+    expected = "first" + "".join("~" if value is None else f"{len(value)}:{value}" for value in given)
+    assert session.rows(select(text).from_("given")) == [(expected,)]
+
+
+def test_a_hash_of_texts_tells_order_nulls_and_seeds_apart(session: Session, warehouse: Warehouse) -> None:
+    lists: list[tuple[str | None, str | None]] = [
+        ("a", "b"), ("b", "a"), ("a,b", ""), ("a", ",b"), ("", None), (None, ""), (None, None), ("", ""),
+    ]  # fmt: skip
+    left, right = zip(*lists, strict=True)
+    session.load("given", pa.table({"position": range(len(lists)), "left": left, "right": right}))
+    texts = [exp.column("left", quoted=True), exp.column("right", quoted=True)]
+    first, again, other = (values(session, warehouse.text_hash(seed, texts)) for seed in (0, 0, 1))
+    assert first == again
+    assert len({*first, *other}) == 2 * len(lists)
+
+
+PLANNED = [
+    ("1", "a", "added", "x"),
+    ("2", "b", "added", "y"),
+    ("3", "c", "changed", "z"),
+    ("4", "d", "removed", None),
+]
+
+
+def content_hash(
+    session: Session, warehouse: Warehouse, path: Path, rows: Sequence[Sequence[str | None]], urgent: int = 0
+) -> str:
+    """Of a plan with these rows, the first of them urgent."""
+    names = ("row_key", "identity", "verdict", "payload_hash")
+    columns = {
+        name: pa.array(column, pa.string())
+        for name, column in zip(names, zip(*rows, strict=True), strict=True)
+    }
+    flags = {
+        "position": range(len(rows)),
+        "is_planned": [True] * len(rows),
+        "is_urgent": [n < urgent for n in range(len(rows))],
+    }
+    session.load("rows_to_freeze", pa.table({**flags, **columns}))
+    hashes = [
+        exp.alias_(warehouse.text_hash(seed, [exp.column(name) for name in names]), content)
+        for seed, content in enumerate(CONTENT)
+    ]
+    query = select("is_planned", "is_urgent", *names, *hashes).from_("rows_to_freeze").order_by("position")
+    return freeze([session.stream(query, 2)], path / "plan.parquet").content_hash
+
+
+def test_an_approval_binds_to_the_rows_in_whatever_order_they_come(
+    session: Session, warehouse: Warehouse, tmp_path: Path
+) -> None:
+    approved = content_hash(session, warehouse, tmp_path, PLANNED)
+    assert content_hash(session, warehouse, tmp_path, PLANNED[::-1]) == approved
+    withdrawn = [("9", "e", "removed", None), *PLANNED]
+    assert content_hash(session, warehouse, tmp_path, withdrawn, urgent=1) == approved
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        pytest.param([("1", "b", "added", "x"), ("2", "a", "added", "y"), *PLANNED[2:]], id="identities-swapped"),
+        pytest.param([("1", "a", "added", "y"), ("2", "b", "added", "x"), *PLANNED[2:]], id="payloads-swapped"),
+        pytest.param([*PLANNED, PLANNED[0]], id="a-row-twice"),
+        pytest.param([*PLANNED[1:], PLANNED[1]], id="a-row-instead-of-another"),
+        pytest.param(PLANNED[1:], id="a-row-less"),
+        pytest.param([*PLANNED[:3], ("4", "d", "changed", None)], id="another-operation"),
+        pytest.param([*PLANNED[:3], ("4", "d", "removed", "")], id="a-payload-that-is-empty"),
+    ],
+)  # fmt: skip
+def test_an_approval_binds_to_no_other_rows(
+    session: Session, warehouse: Warehouse, tmp_path: Path, rows: Sequence[Sequence[str | None]]
+) -> None:
+    approved = content_hash(session, warehouse, tmp_path, PLANNED)
+    assert content_hash(session, warehouse, tmp_path, rows) != approved
