@@ -58,7 +58,8 @@ class RateLimiter:
             self._clock.sleep(max(pause, 0.0))
             place = self._take()
             self._clock.sleep(max(place - self._clock.monotonic(), 0.0))
-            if self._not_before <= place:  # somebody may have been told to wait meanwhile
+            # Meanwhile somebody may have been told to wait: a worker of this run, or another process.
+            if self._pause() <= 0.0 and self._not_before <= place:
                 return 0.0
         return pause
 

@@ -222,10 +222,11 @@ def test_a_row_refused_at_the_claim_is_not_in_doubt_when_the_engine_dies(
         messages.engine().suppress(["b"], channel="all", reason="objection", source="test")
         return False
 
-    messages.other.script.append(die)
-    with monkeypatch.context() as patch, pytest.raises(Killed):
+    messages.add("a", "b").other.script.append(die)
+    with monkeypatch.context() as patch:
         patch.setattr(deliverer.Deliverer, "_is_too_heavy", suppress_meanwhile)
-        messages.add("a", "b").run()
+        with pytest.raises(Killed):
+            messages.run()
     run = messages.run()
     assert dict(run.counts.waiting_by_reason) == {"in_doubt": 1}
     assert dict(run.counts.ineligible_by_reason) == {"suppressed": 1}

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 from multiprocessing import get_context
+from multiprocessing.pool import Pool
 from typing import Any
 
 os.environ.setdefault(
@@ -99,5 +102,11 @@ def _mapped(work: Callable[[Any], Result], given: Iterable[Any], workers: int) -
     if workers == 1:
         yield from map(work, given)
         return
-    with get_context("spawn").Pool(workers) as pool:
-        yield from pool.imap(work, given, chunksize=4)
+    yield from _pool(workers).imap(work, given, chunksize=4)
+
+
+@lru_cache(maxsize=1)
+def _pool(workers: int) -> Pool:
+    """One for crash points and schedules: an OS process that imports everything and composes every statement anew costs
+    seconds."""
+    return get_context("spawn").Pool(workers, initializer=gc.freeze)

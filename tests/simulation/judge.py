@@ -147,12 +147,14 @@ class Referee:
             self.blame("I8", f"{arrival.sync} sends in epoch {epoch}, and {latest} has begun")
 
     def _keeps_the_rate(self, arrival: Arrival) -> None:
-        """No window of time has more requests than places, but for those that a stall held up."""
+        """No window of time has more requests than places, but for those that a stall held up, and for as much as the
+        clocks of hosts differ: each reckons the places by its own."""
         if not (rate := self.requests_per_second):
             return
         self._departures.append(arrival.left_at)
         for count, left_at in enumerate(reversed(self._departures), 1):
-            if count > (arrival.left_at - left_at + self.hold_up) * rate + 1:
+            window = arrival.left_at - left_at + self.hold_up + self.clocks_differ
+            if count > window * rate + 1:
                 self.blame(
                     "I10", f"{count} requests in {arrival.left_at - left_at:.1f} s, at {rate:g} a second"
                 )
@@ -296,8 +298,9 @@ class Referee:
 
     def nothing_forgotten(self) -> None:
         """I6: whatever the mirror holds is known to the snapshot, an open row or an unmerged batch."""
-        known = self._snapshot_keys()
-        missing = set(self.provider.held) - known
+        if not self.provider.held:
+            return
+        missing = set(self.provider.held) - self._snapshot_keys()
         if not missing:
             return
         missing -= self._open_keys() | self._unmerged_keys()
@@ -343,14 +346,13 @@ class Referee:
 
     def _nobody_is_named(self) -> None:
         """P1: no address, name or phone number in the journal, the ledger, or anything that people were told."""
-        files = [path.read_bytes().decode("latin-1") for path in self.project.var.glob("journal.sqlite3*")]
-        tables = self.ledger(
-            "select table_name from information_schema.tables where table_schema = 'activation'"
-        )
-        ledger = [str(self.ledger(f"select * from activation.{name}")) for (name,) in tables]
-        for place, texts in (("journal", files), ("ledger", ledger), ("messages to people", self.said)):
-            text = "\n".join(texts)
-            if found := [canary for canary in CANARIES if canary in text]:
+        files = [path.read_bytes() for path in self.project.var.glob("journal.sqlite3*")]
+        tables = self.ledger("select table_name from duckdb_tables() where schema_name = 'activation'")
+        ledger = [str(self.ledger(f"select * from activation.{name}")).encode() for (name,) in tables]
+        said = [text.encode() for text in self.said]
+        for place, texts in (("journal", files), ("ledger", ledger), ("messages to people", said)):
+            found = [canary for canary in CANARIES if any(canary.encode() in text for text in texts)]
+            if found:
                 self.blame("P1", f"{found} can be read in the {place}")
 
     def _wanted(self) -> dict[str, dict[str, Any]]:

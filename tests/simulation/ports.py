@@ -241,7 +241,7 @@ class Database:
     """One DuckDB in memory with the lock of a file: many readers or one writer, by process."""
 
     def __init__(self, db: duckdb.DuckDBPyConnection) -> None:
-        self.db = _unhurried(db)
+        self.db = db
         self.sessions: list[Warehouse] = []
 
     def is_taken(self, process: Process | None, *, read_only: bool) -> bool:
@@ -253,7 +253,7 @@ class Warehouse:
     """A connection as `duckdb.connect` returns it."""
 
     def __init__(self, ports: Ports, database: Database, *, read_only: bool) -> None:
-        self._ports, self._database, self._cursor = ports, database, _unhurried(database.db)
+        self._ports, self._database, self._cursor = ports, database, database.db.cursor()
         self.process, self.read_only = ports.process, read_only
         database.sessions.append(self)
 
@@ -296,21 +296,15 @@ class _Query:
             return run(self._cursor, self._query).to_arrow_reader(batch_rows)
 
 
-_statements: dict[str, Any] = {}
+_statements: dict[str, list[Any]] = {}
 
 
 def run(cursor: duckdb.DuckDBPyConnection, statement: str, *arguments: Any) -> duckdb.DuckDBPyConnection:
     """Parsed once in an OS process, since most statements are the same text in every run."""
     if statement not in _statements:
-        found = cursor.extract_statements(statement)
-        _statements[statement] = found[0] if len(found) == 1 else statement
-    return cursor.execute(_statements[statement], *arguments)
-
-
-def _unhurried(db: duckdb.DuckDBPyConnection) -> duckdb.DuckDBPyConnection:
-    """A connection without an optimizer, which costs more than a dozen rows can give back."""
-    cursor = db.cursor()
-    cursor.execute("pragma disable_optimizer")
+        _statements[statement] = cursor.extract_statements(statement)
+    for parsed in _statements[statement]:
+        cursor.execute(parsed, *arguments)
     return cursor
 
 
@@ -367,7 +361,8 @@ def create_database(ports: Ports, path: Path) -> Database:
 
 @lru_cache(maxsize=1)
 def _memory() -> duckdb.DuckDBPyConnection:
-    db = connect_duckdb(":memory:", config={"threads": 1})
+    """Without an optimizer, which costs more than a dozen rows can give back."""
+    db = connect_duckdb(":memory:", config={"threads": 1, "enable_optimizer": "false"})
     db.execute("set TimeZone = 'UTC'")
     return db
 
@@ -375,7 +370,7 @@ def _memory() -> duckdb.DuckDBPyConnection:
 def _emptied() -> duckdb.DuckDBPyConnection:
     """One database after the other in the same memory: opening one costs more than many a schedule's runs."""
     db = _memory().cursor()
-    schemas = "select schema_name from information_schema.schemata where catalog_name = 'memory' and schema_name not in ('main', 'information_schema', 'pg_catalog')"
-    for (schema,) in db.execute(schemas).fetchall():
-        db.execute(f"drop schema {schema} cascade")
+    schemas = "select schema_name from duckdb_schemas() where database_name = 'memory' and not internal and schema_name <> 'main'"
+    for (schema,) in run(db, schemas).fetchall():
+        run(db, f"drop schema {schema} cascade")
     return db

@@ -20,7 +20,7 @@ from activations.runner import Engine
 from tests.simulation import shortcuts
 from tests.simulation.hosts import leased_store
 from tests.simulation.judge import Referee
-from tests.simulation.ports import Chances, Ports, SimulatedClock, create_database, installed
+from tests.simulation.ports import Chances, Ports, SimulatedClock, create_database, installed, run
 from tests.simulation.provider import Provider
 from tests.simulation.scheduler import Process, Scheduler
 from tests.simulation.world import Shape, World, create_tables, is_bad, project
@@ -94,7 +94,7 @@ class Stage:
             ):
                 for name in ("ACTIVATIONS_VAR", "DBT_TARGET_PATH", "ACTIVATIONS_SANDBOX_URL"):
                     os.environ.pop(name, None)
-                self.referee.database.db.execute(shortcuts.ledger_tables())
+                run(self.referee.database.db, shortcuts.ledger_tables())
                 self.engine(None).status()  # the journal is there before anybody reads it
                 self.build()
                 yield

@@ -234,7 +234,7 @@ def create_tables(db: duckdb.DuckDBPyConnection) -> None:
         "is_deferred boolean, first_blocker varchar, blockers varchar, consent_event_id varchar, evaluated_at timestamp)",
         "create table eligibility.dim_holdouts (holdout varchar, person_id varchar, is_held_out boolean, assigned_at timestamp)",
     ):
-        db.execute(statement)
+        run(db, statement)
 
 
 # -- the project on disk -------------------------------------------------------------------------------------------

@@ -167,3 +167,18 @@ def test_a_shorter_wait_does_not_end_a_longer_one() -> None:
     limiter.postpone(1)
     limiter.wait()
     assert clock.monotonic() - started >= 20
+
+
+def test_what_another_process_was_told_while_we_waited_for_our_place_is_obeyed() -> None:
+    clock = FakeClock()
+    started = clock.moment
+    places = Places(clock)
+    places.following = started + timedelta(seconds=14)
+    wanted = started + timedelta(seconds=25)
+
+    def told() -> datetime | None:
+        """Somebody is told, after we asked and before our place has come."""
+        return wanted if clock.moment > started + timedelta(seconds=5) else None
+
+    assert RateLimiter(10.0, clock, reserve=places, not_before=told, chunk=1).wait() == 0
+    assert clock.moment >= wanted
