@@ -132,11 +132,13 @@ def _keys(batches: Sequence[Batch]) -> pl.DataFrame:
     return pl.DataFrame(rows, {"position": pl.Int64, "new_key": pl.String}, orient="row")
 
 
+_SAID_SCHEMA = pl.DataFrame(schema=_SAID).to_arrow().schema
+
+
 def _schema(plan: Path) -> pa.Schema:
-    said = pl.DataFrame(schema=_SAID).to_arrow().schema
     written = pq.read_schema(plan)
     columns = [written.field(name) for name in _COLUMNS]
-    return pa.schema([*columns, *said])
+    return pa.schema([*columns, *_SAID_SCHEMA])
 
 
 def _rows(path: Path, said: _Said, schema: pa.Schema) -> Iterator[pa.RecordBatch]:

@@ -16,16 +16,13 @@ from activations import ledger
 from activations.config import Sync
 from activations.delivery import Deliverer, Progress, Tally, Transport
 from activations.delivery.pace import Pace
-from activations.delivery.rate import RateLimiter
+from activations.delivery.rate import LONGEST_PATIENCE, RateLimiter
 from activations.destinations.base import Destination
 from activations.errors import ActivationsError, WarehouseError
 from activations.journal import Batch, Journal, Lease
 from activations.model import Counts, Outcome, RunStatus, SyncRun
 from activations.parts import Parts
 from activations.planning import FrozenPlan, PlanDocument, PlanFile
-
-LONGEST_PAUSE = 30.0
-"""Seconds a run waits for a destination that asked to be left alone; a longer wait is left to the next run."""
 
 OnProgress = Callable[[Progress], None]
 
@@ -105,7 +102,7 @@ class Run:
         """A Retry-After that was committed binds every later run."""
         until = self.journal.not_before(self.sync.account.name)
         pause = (until - self.parts.clock.now()).total_seconds() if until else 0.0
-        if pause > LONGEST_PAUSE:
+        if pause > LONGEST_PATIENCE:
             return f"the destination asked to be left alone for another {pause:.0f} s. Run the sync again after that"
         self.parts.clock.sleep(max(pause, 0.0))
         return None

@@ -22,6 +22,7 @@ from activations.manifest import check_sync, load_manifest
 from activations.model import Plan, RunStatus, SyncMode, SyncRun
 from activations.parts import Parts, build_destination
 from activations.planning import PlanDocument, Preview, document, some_rows
+from activations.planning.refreshing import sieve_file
 from activations.run import OnProgress, Run, discard_plans, new_run, recover
 
 __all__ = ["Engine", "OnProgress", "load_project"]
@@ -63,7 +64,8 @@ class Engine(Parts):
                     rows=some_rows(frozen.frozen.file, sync, rows),
                 )
             finally:
-                path.unlink(missing_ok=True)
+                for left in (path, sieve_file(path)):
+                    left.unlink(missing_ok=True)
 
     def save_plan(self, preview: Preview, path: Path) -> None:
         """Write a plan down, to be read and applied."""

@@ -278,3 +278,12 @@ def _changed(world: World, person: str) -> tuple[str, ...]:
     frame = pl.read_parquet(plan(world).frozen.file.path).filter(pl.col("row_key") == person)
     [(old, new)] = frame.select("old_marks", "field_marks").rows()
     return changed_fields(world.engine().project.sync("people"), old, new)
+
+
+def test_a_preview_leaves_nothing_behind(duckdb_world: World) -> None:
+    """Neither its rows nor the hashes that a run would have renewed."""
+    world = duckdb_world
+    world.add("a", "b").run()
+    world.store.execute("update activation.sync_snapshot set sieve = null")
+    world.engine().plan("people")
+    assert list(world.engine().plans.iterdir()) == []
