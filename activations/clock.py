@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from datetime import UTC, datetime
 from typing import Protocol
@@ -14,7 +15,8 @@ class Clock(Protocol):
     def monotonic(self) -> float:
         """Seconds that never run backwards: for durations."""
 
-    def sleep(self, seconds: float) -> None: ...
+    def sleep(self, seconds: float, unless: threading.Event | None = None) -> None:
+        """Ends at once when the event is set, before or meanwhile."""
 
 
 class SystemClock:
@@ -24,5 +26,8 @@ class SystemClock:
     def monotonic(self) -> float:
         return time.monotonic()
 
-    def sleep(self, seconds: float) -> None:
-        time.sleep(seconds)
+    def sleep(self, seconds: float, unless: threading.Event | None = None) -> None:
+        if unless is None:
+            time.sleep(seconds)
+        else:
+            unless.wait(seconds)

@@ -7,6 +7,7 @@ ActivationsError
 │   ├── WarehouseLocked       another process holds it: wait or stop that process
 │   └── RelationMissing       a table is not there: build dbt, or run `activations init`
 ├── PlanRejected              a plan cannot be made, or is no longer true
+├── PackageMissing            an optional package is not installed: install it
 ├── SyncBusy                  another engine is working on this sync
 ├── Fenced                    a newer engine took this sync over: stop at once
 └── DeliveryError             raised by a destination while it talks to its API
@@ -55,6 +56,15 @@ class RelationMissing(WarehouseError):
 
 class PlanRejected(ActivationsError):
     """A plan cannot be made, or the world moved since it was made."""
+
+
+class PackageMissing(ActivationsError):
+    """What a setting asks for needs a package that few have installed."""
+
+    def __init__(self, what: str, package: str | None) -> None:
+        super().__init__(
+            f"{what} is on Postgres, and the package {package} is not installed. Run `pip install -r requirements-postgres.lock`"
+        )
 
 
 class SyncBusy(ActivationsError):

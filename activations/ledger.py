@@ -6,7 +6,9 @@ between the two is harmless: the next merge sees the mark and prunes. The snapsh
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from importlib import resources
 from pathlib import Path
 
@@ -17,15 +19,18 @@ from sqlglot import parse
 
 from activations.config import Sync
 from activations.errors import PlanRejected, WarehouseError
-from activations.journal import Journal, Lease
+from activations.journal import Batch, Journal, Lease
 from activations.manifest import Relation
 from activations.merging import Outcomes, offered
 from activations.model import SyncRun
+from activations.planning.inputs import Expectation
 from activations.planning.refreshing import sieve_file
 from activations.warehouses import Session, Warehouse
 
 SNAPSHOT = Relation(schema="activation", name="sync_snapshot")
 
+_NEWEST = Relation(schema="activation", name="sync_inputs")
+"""The table that ledgers got last."""
 _HASHES = "merged_hashes"
 _RANDOM = ("identity", "payload_hash")
 """Columns of hashes, in whichever table."""
@@ -55,21 +60,33 @@ def _declared(statement: exp.Expr, warehouse: Warehouse) -> exp.Expr:
 
 
 def merge(session: Session, journal: Journal, lease: Lease, sync: Sync, plans: Path) -> int:
-    """Move every recorded outcome of the sync into the ledger. Returns how many rows moved."""
+    """Move every recorded outcome of the sync into the ledger, and every finished run that it does not have yet, also
+    those of engines that died. Returns how many rows moved."""
     _require_layout(session)
+    batches, runs = journal.unmerged(sync.name), journal.runs_for_ledger(sync.name)
+    with session.transaction():
+        moved = _move_outcomes(session, journal, sync, batches, plans) if batches else 0
+        for summary in runs:
+            _save_run(session, SyncRun.from_summary(summary))
+    last = max((batch.outcome_seq or 0 for batch in batches), default=0)
+    journal.merged(lease, last, [summary["run_id"] for summary in runs])
+    return moved
+
+
+def _move_outcomes(
+    session: Session, journal: Journal, sync: Sync, batches: Sequence[Batch], plans: Path
+) -> int:
+    """Those after the mark, and the mark itself."""
     mark = _mark(session, journal, sync)
-    batches = [batch for batch in journal.unmerged(sync.name) if (batch.outcome_seq or 0) > mark]
-    last = max((batch.outcome_seq or 0 for batch in batches), default=mark)
-    if batches:
-        with session.transaction(), offered(session, batches, plans) as outcomes:
-            _move_mark(session, journal, sync, mark, last)
+    new = [batch for batch in batches if (batch.outcome_seq or 0) > mark]
+    if new:
+        with offered(session, new, plans) as outcomes:
+            _move_mark(session, journal, sync, max(batch.outcome_seq or 0 for batch in new))
             _append_changelog(session, journal, sync, outcomes)
             _move_snapshot(session, sync, outcomes)
             _move_rejections(session, sync, outcomes)
             _remember_place(session, sync)
-    journal.merged(lease, last)
-    _save_runs(session, journal, lease, sync)
-    return sum(batch.span.count for batch in batches)
+    return sum(batch.span.count for batch in new)
 
 
 def refresh(session: Session, sync: Sync, plan: Path) -> None:
@@ -86,8 +103,24 @@ def refresh(session: Session, sync: Sync, plan: Path) -> None:
     path.unlink()
 
 
+def expect(session: Session, sync: Sync, position: str, expected: Expectation) -> None:
+    """Keep what the next plan finds while neither its inputs nor this position of the ledger change."""
+    finding = json.dumps(asdict(expected.finding))
+    with session.transaction():
+        _expect_nothing(session, sync)
+        session.run(
+            "insert into activation.sync_inputs select ?, ?, count(*), ?, ?, ? from activation.sync_snapshot where sync = ?",
+            [sync.name, position, expected.audience, expected.surroundings, finding, sync.name],
+        )
+
+
+def _expect_nothing(session: Session, sync: Sync) -> None:
+    session.run("delete from activation.sync_inputs where sync = ?", [sync.name])
+
+
 def resync(session: Session, sync: Sync) -> int:
     """The next plan asserts everybody as changed, and still removes who left. Returns how many rows that are."""
+    _expect_nothing(session, sync)
     session.run(
         "update activation.sync_snapshot set payload_hash = null, sieve = null, field_marks = null where sync = ?",
         [sync.name],
@@ -115,9 +148,9 @@ def check(session: Session, journal: Journal, sync: Sync) -> None:
 def forget(session: Session, journal: Journal, lease: Lease, sync: Sync, *, by: str, note: str) -> None:
     """Forget what the destination holds, in ledger and journal."""
     with session.transaction():
-        for table in ("sync_snapshot", "rejected_records", "sync_places"):
+        for table in ("sync_snapshot", "sync_inputs", "rejected_records", "sync_places"):
             session.run(f"delete from activation.{table} where sync = ?", [sync.name])
-        _move_mark(session, journal, sync, _mark(session, journal, sync), journal.position(sync.name))
+        _move_mark(session, journal, sync, journal.position(sync.name))
     journal.forget(lease, by=by, note=note)
 
 
@@ -135,14 +168,6 @@ def _remember_place(session: Session, sync: Sync) -> None:
     session.run("insert into activation.sync_places values (?, ?)", [sync.name, sync.place])
 
 
-def _save_runs(session: Session, journal: Journal, lease: Lease, sync: Sync) -> None:
-    """Every finished run that the ledger does not have yet, also of engines that died or could not write."""
-    runs = [SyncRun.from_summary(summary) for summary in journal.runs_for_ledger(sync.name)]
-    for run in runs:
-        _save_run(session, run)
-    journal.runs_in_ledger(lease, [run.run_id for run in runs])
-
-
 def _save_run(session: Session, run: SyncRun) -> None:
     """One row per run, replaced when the run goes on."""
     summary = run.summary() | {"started_at": run.started_at, "finished_at": run.finished_at}
@@ -151,13 +176,12 @@ def _save_run(session: Session, run: SyncRun) -> None:
         "held_out", "invalid", "added", "changed", "removed", "unchanged", "waiting", "delivered", "rejected", "retryable", "in_doubt",
         "suppressed", "requests", "held_reason", "error", "started_at", "finished_at",
     ]  # fmt: skip
-    with session.transaction():
-        session.run("delete from activation.sync_runs where run_id = ?", [run.run_id])
-        marks = ", ".join("?" for _ in names)
-        session.run(
-            f"insert into activation.sync_runs ({', '.join(names)}) values ({marks})",
-            [summary[name] for name in names],
-        )
+    session.run("delete from activation.sync_runs where run_id = ?", [run.run_id])
+    marks = ", ".join("?" for _ in names)
+    session.run(
+        f"insert into activation.sync_runs ({', '.join(names)}) values ({marks})",
+        [summary[name] for name in names],
+    )
 
 
 def _mark(session: Session, journal: Journal, sync: Sync) -> int:
@@ -168,10 +192,8 @@ def _mark(session: Session, journal: Journal, sync: Sync) -> int:
     return int(found[0][0]) if found else 0
 
 
-def _move_mark(session: Session, journal: Journal, sync: Sync, expected: int, last: int) -> None:
-    """Compare and set: if somebody else moved the mark, this merge would count rows twice."""
-    if _mark(session, journal, sync) != expected:
-        raise PlanRejected(f"the ledger of `{sync.name}` moved while it was merged. Run the sync again")
+def _move_mark(session: Session, journal: Journal, sync: Sync, last: int) -> None:
+    """In the transaction that read it: of two merges at the same time the warehouse lets only one commit."""
     session.run(
         "delete from activation.merge_mark where sync = ? and journal_id = ?", [sync.name, journal.journal_id]
     )
@@ -179,7 +201,7 @@ def _move_mark(session: Session, journal: Journal, sync: Sync, expected: int, la
 
 
 def _require_layout(session: Session) -> None:
-    if "field_marks" not in session.columns(SNAPSHOT):
+    if not session.columns(_NEWEST):
         raise WarehouseError("the ledger's tables are those of an older version. Run `activations init`")
 
 

@@ -44,6 +44,14 @@ create table if not exists activation.sync_places (
     sync varchar not null, place varchar not null
 );
 
+-- What a plan of each sync was made of after which the snapshot was what it should be, and what it finds: while these
+-- digests and the position stay, there is nothing to send. Losing a row costs time, never truth. See planning/inputs.py.
+create table if not exists activation.sync_inputs (
+    sync varchar not null, ledger_position varchar not null, snapshot_rows bigint not null,
+    audience varchar not null, surroundings varchar not null,   -- digests
+    finding varchar not null                                    -- JSON
+);
+
 -- The last outcome of each journal that is contained in the tables above.
 create table if not exists activation.merge_mark (
     sync varchar not null, journal_id varchar not null, seq bigint not null

@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from activations.errors import PlanRejected
 from activations.journal import Batch
 from activations.model import Outcome
+from activations.planning.planfile import WINDOW_ROWS
 from activations.warehouses import Session
 
 _ROWS = "merged_rows"
@@ -57,12 +58,15 @@ def offered(session: Session, batches: Sequence[Batch], plans: Path) -> Iterator
     """Make the outcomes of these batches readable for statements."""
     files = {batch.plan_path: _plan_file(plans, batch) for batch in batches}
     said = {name: _Said.by([b for b in batches if b.plan_path == name]) for name in files}
+    written = pq.read_schema(next(iter(files.values())))
+    schema = pa.schema([*(written.field(name) for name in _COLUMNS), *_SAID_SCHEMA])
 
     def read() -> pa.RecordBatchReader:
-        schema = _schema(next(iter(files.values())))
         batches = (batch for name, path in files.items() for batch in _rows(path, said[name], schema))
         return pa.RecordBatchReader.from_batches(schema, batches)
 
+    if sum(batch.span.count for batch in batches) <= WINDOW_ROWS:
+        read = read().read_all().to_reader
     with session.offer(_ROWS, read):
         yield Outcomes(
             has_rejections=any(o is Outcome.REJECTED for b in batches for _, o, _ in b.exceptions),
@@ -94,14 +98,20 @@ class _Said:
     def about(self, start: int, end: int) -> pl.DataFrame:
         """One line for each of these positions that lies in a span."""
         near = self.spans.filter((pl.col("first") < end) & (pl.col("end") > start))
-        positions = pl.select(pl.int_range(start, end, dtype=pl.Int64).alias("position"))
-        found = positions.join_asof(near, left_on="position", right_on="first", strategy="backward")
-        return (
-            found.filter(pl.col("position") < pl.col("end"))
-            .join(self.exceptions, on="position", how="left", maintain_order="left")
-            .join(self.keys, on="position", how="left", maintain_order="left")
-            .with_columns(pl.col("outcome").fill_null(Outcome.DELIVERED.value))
-        )
+        positions = pl.int_ranges(pl.col("first").clip(start), pl.col("end").clip(upper_bound=end))
+        found = near.select(positions.alias("position"), "seq", "run_id", "recorded_at").explode("position")
+        for remarks in (self.exceptions, self.keys):
+            here = remarks.filter(pl.col("position").is_between(start, end, closed="left"))
+            found = _with(found, here)
+        return found.with_columns(pl.col("outcome").fill_null(Outcome.DELIVERED.value))
+
+
+def _with(found: pl.DataFrame, remarks: pl.DataFrame) -> pl.DataFrame:
+    """The remarks beside their positions; most batches have none."""
+    if remarks.height:
+        return found.join(remarks, on="position", how="left", maintain_order="left")
+    none = (pl.lit(None, dtype).alias(name) for name, dtype in remarks.schema.items() if name != "position")
+    return found.with_columns(none)
 
 
 def _spans(batches: Sequence[Batch]) -> pl.DataFrame:
@@ -133,12 +143,6 @@ def _keys(batches: Sequence[Batch]) -> pl.DataFrame:
 
 
 _SAID_SCHEMA = pl.DataFrame(schema=_SAID).to_arrow().schema
-
-
-def _schema(plan: Path) -> pa.Schema:
-    written = pq.read_schema(plan)
-    columns = [written.field(name) for name in _COLUMNS]
-    return pa.schema([*columns, *_SAID_SCHEMA])
 
 
 def _rows(path: Path, said: _Said, schema: pa.Schema) -> Iterator[pa.RecordBatch]:

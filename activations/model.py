@@ -85,6 +85,8 @@ class Capabilities:
     """A row's pseudonym is its name there, so nothing else has to be kept to find the row again."""
     settle_seconds: float = 900.0
     """Longest time after which the provider may still apply a request whose answer was lost."""
+    confirms: bool = False
+    """The provider calls a receiver back, signed and with our own key of the message, when it took one."""
     accepts_gzip: bool = False
     """Bodies may come compressed, if the account says `compress: gzip`."""
     requests_per_second: float | None = None
@@ -154,8 +156,9 @@ class Batch:
     changes: Sequence[Change]
     idempotency_key: str
     """Same rows on the same occasion, same key. The occasion of state is the run; a message has one for ever."""
-    written: pl.DataFrame | None = field(default=None, repr=False, compare=False)
-    """What the destination's `write` made of exactly these rows; None: they are to be written one by one."""
+    written: Mapping[str, memoryview] | None = field(default=None, repr=False, compare=False)
+    """What the destination's `write` made of exactly these rows, each column as one piece in UTF-8; None: they are to
+    be written one by one."""
 
     @property
     def is_removal(self) -> bool:
@@ -223,6 +226,27 @@ class Wait:
     """Yielded by `exchange` between two polls of an asynchronous job."""
 
     seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Callback:
+    """A request in which a provider tells what became of a message, as its receiver wrote it down. Not shown: it may
+    hold anybody's data."""
+
+    url: str = field(repr=False)
+    headers: Mapping[str, str] = field(repr=False)
+    """Names in lower case."""
+    body: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Confirmation:
+    """The provider's word that it took a message of ours."""
+
+    pseudonym: str
+    run_id: str
+    """A message that two people have sent again keeps its pseudonym; the run tells the attempts apart."""
+    provider_id: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

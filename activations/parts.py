@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -26,7 +27,7 @@ from activations.delivery.sealing import Sealer
 from activations.destinations.base import Destination
 from activations.destinations.registry import KINDS
 from activations.digests import Digester
-from activations.errors import WarehouseError
+from activations.errors import PackageMissing, WarehouseError
 from activations.journal import Journal, Lease, OpenState, open_journal
 from activations.manifest import load_manifest
 from activations.planning import FrozenPlan, PlanInput
@@ -51,10 +52,19 @@ def _open_postgres(project: Project) -> Warehouse:
     try:
         from activations.warehouses.postgres import PostgresWarehouse  # an extra that few have installed
     except ModuleNotFoundError as error:
-        raise WarehouseError(
-            f"the warehouse is Postgres, and the package {error.name} is not installed. Run `pip install -r requirements-postgres.lock`"
-        ) from None
+        raise PackageMissing("the warehouse", error.name) from None
     return PostgresWarehouse(project.warehouse_dsn(), wait_seconds=project.settings.warehouse.wait_seconds)
+
+
+def open_transport(project: Project, gate: Gate, **options: Any) -> RequestsTransport:
+    """By the project's rules for what may be called, and how. Close it when done."""
+    egress = project.settings.egress
+    return RequestsTransport(
+        gate,
+        proxy=None if gate.is_sandbox else egress.proxy_address(project.root),
+        ca_bundle=project.root / egress.ca_bundle if egress.ca_bundle else None,
+        **options,
+    )
 
 
 @dataclass(slots=True)
@@ -94,14 +104,15 @@ class Parts:
         return Digester.for_use(self.project.hash_key(), use)
 
     def rows(self, sync: Sync) -> Rows:
+        digester = partial(Digester.for_use, self.project.hash_key())
         return Rows(
             sync=sync,
             place=sync.place,
-            pseudonyms=self.digester("pseudonym"),
-            messages=self.digester("message"),
-            suppressions=self.digester("suppression"),
-            batches=self.digester("batch"),
-            sealer=Sealer(self.digester("seal").key, sync.name),
+            pseudonyms=digester("pseudonym"),
+            messages=digester("message"),
+            suppressions=digester("suppression"),
+            batches=digester("batch"),
+            sealer=Sealer(digester("seal").key, sync.name),
         )
 
     def merge_pending(self, sync: Sync, journal: Journal, lease: Lease) -> None:
@@ -124,29 +135,31 @@ class Parts:
         return PlanInput(
             open_rows=_open_rows(journal, sync, now),
             suppressions=sorted(journal.suppressed_digests(sync.channel.value)),
-            ledger_position=f"{journal.journal_id}:{journal.position(sync.name)}",
+            ledger_position=self.ledger_position(sync, journal),
             approved_hash=journal.approved_hash(sync.name),
             installation_key=self.project.hash_key(),
             now=now,
             path=path,
         )
 
+    @staticmethod
+    def ledger_position(sync: Sync, journal: Journal) -> str:
+        """Names the snapshot's contents, once every outcome is merged."""
+        return f"{journal.journal_id}:{journal.position(sync.name)}"
+
     @contextmanager
     def transport_for(self, sync: Sync) -> Iterator[Transport]:
         if self.transport:
             yield self.transport(sync)
             return
-        egress, account = self.project.settings.egress, sync.account
-        is_sandbox = account.environment is Environment.SANDBOX
-        with closing(
-            RequestsTransport(
-                Gate(egress=egress, own_host=own_host(KINDS[account.kind]), is_sandbox=is_sandbox),
-                pool=sync.concurrency,
-                proxy=None if is_sandbox else egress.proxy_address(self.project.root),
-                ca_bundle=self.project.root / egress.ca_bundle if egress.ca_bundle else None,
-                compress=account.compress is not None,
-            )
-        ) as own:
+        account = sync.account
+        gate = Gate(
+            egress=self.project.settings.egress,
+            own_host=own_host(KINDS[account.kind]),
+            is_sandbox=account.environment is Environment.SANDBOX,
+        )
+        own = open_transport(self.project, gate, pool=sync.concurrency, compress=account.compress is not None)
+        with closing(own):
             yield own
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import uuid
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -16,13 +15,13 @@ from activations import ledger
 from activations.config import Sync
 from activations.delivery import Deliverer, Progress, Tally, Transport
 from activations.delivery.pace import Pace
-from activations.delivery.rate import LONGEST_PATIENCE, RateLimiter
+from activations.delivery.rate import RateLimiter
 from activations.destinations.base import Destination
 from activations.errors import ActivationsError, WarehouseError
 from activations.journal import Batch, Journal, Lease
 from activations.model import Counts, Outcome, RunStatus, SyncRun
 from activations.parts import Parts
-from activations.planning import FrozenPlan, PlanDocument, PlanFile
+from activations.planning import Expectation, FrozenPlan, PlanDocument, PlanFile
 
 OnProgress = Callable[[Progress], None]
 
@@ -53,7 +52,7 @@ class Run:
             raise
         if not frozen.plan.held_reason and tally.outcomes.total() > tally.outcomes[Outcome.RETRYABLE]:
             self.journal.use_approval(self.lease, frozen.plan.content_hash, self.run.run_id)
-        self._finish(_judged(self.run, tally), frozen.closed_rejections)
+        self._finish(_judged(self.run, tally), frozen.closed_rejections, _known_afterwards(frozen, tally))
         return self.run
 
     def _plan(self) -> FrozenPlan:
@@ -84,7 +83,6 @@ class Run:
             self.run,
             content_hash=frozen.plan.content_hash,
             plan_path=path,
-            expires_at=plan.expires_at,
         )
 
     def _deliver(self, frozen: FrozenPlan, on_progress: OnProgress) -> Tally:
@@ -92,20 +90,9 @@ class Run:
         with self._timed("deliver"):
             if not frozen.sendable_rows:
                 return Tally()
-            if refusal := self._wait_for_destination():
-                return Tally(error=refusal, outcomes=_untried(frozen.sendable_rows))
             with self.parts.transport_for(self.sync) as transport:
                 deliverer = self._deliverer(frozen, transport, on_progress)
                 return deliverer.deliver(rows=frozen.sendable_rows, removals=frozen.frozen.removals)
-
-    def _wait_for_destination(self) -> str | None:
-        """A Retry-After that was committed binds every later run."""
-        until = self.journal.not_before(self.sync.account.name)
-        pause = (until - self.parts.clock.now()).total_seconds() if until else 0.0
-        if pause > LONGEST_PATIENCE:
-            return f"the destination asked to be left alone for another {pause:.0f} s. Run the sync again after that"
-        self.parts.clock.sleep(max(pause, 0.0))
-        return None
 
     def _limiter(self) -> RateLimiter:
         account = self.sync.account
@@ -136,29 +123,36 @@ class Run:
             on_progress=on_progress,
         )
 
-    def _finish(self, run: SyncRun, closed: Sequence[tuple[str, str]] = ()) -> None:
+    def _finish(
+        self,
+        run: SyncRun,
+        closed: Sequence[tuple[str, str]] = (),
+        afterwards: Expectation | None = None,
+    ) -> None:
         """Outcomes into the ledger, the plan away. A ledger that cannot be written now is written by the next run."""
         with self._timed("merge"):
             self.run = replace(run, finished_at=self.parts.clock.now(), seconds=dict(self._stopwatch))
             self.journal.save_run(self.lease, self.run)
-            self.journal.forget_rejected(self.lease, closed)
-            trouble = self._merge(closed)
+            if closed:
+                self.journal.forget_rejected(self.lease, closed)
+            trouble = self._merge(closed, afterwards)
         self.run = replace(self.run, seconds=dict(self._stopwatch), error=self.run.error or trouble)
-        self.journal.save_run(self.lease, self.run)
-        if not trouble:
-            self.journal.runs_in_ledger(self.lease, [self.run.run_id])
-        discard_plans(
-            self.parts, self.sync, self.journal
-        )  # also those of dead runs that were merged just now
+        self.journal.save_run(self.lease, self.run, in_ledger=not trouble)
+        # Also those of dead runs that were merged just now.
+        discard_plans(self.parts, self.sync, self.journal)
 
-    def _merge(self, closed: Sequence[tuple[str, str]]) -> str | None:
+    def _merge(self, closed: Sequence[tuple[str, str]], afterwards: Expectation | None) -> str | None:
         """Why the ledger is not up to date, or None."""
+        # Read before the merge, which is fenced: nobody else's outcomes are in it.
+        position = self.parts.ledger_position(self.sync, self.journal)
         try:
             with self.parts.warehouse().write() as session:
                 if session.columns(ledger.SNAPSHOT):
                     ledger.merge(session, self.journal, self.lease, self.sync, self.parts.plans)
                     ledger.refresh(session, self.sync, self.parts.plans / f"{self.run.run_id}.parquet")
                     ledger.close_rejections(session, self.sync, closed)
+                    if afterwards:
+                        ledger.expect(session, self.sync, position, afterwards)
         except WarehouseError as error:
             return (
                 f"delivered, but the ledger could not be brought up to date, which the next run does: {error}"
@@ -186,8 +180,10 @@ def recover(parts: Parts, sync: Sync, journal: Journal, lease: Lease) -> None:
 
 def discard_plans(parts: Parts, sync: Sync, journal: Journal) -> None:
     """Plans of this sync that nothing refers to any more, and drafts that were never finished."""
+    if not (paths := list(parts.plans.glob("*"))):
+        return
     in_use, runs = journal.plans_in_use(), journal.run_ids(sync.name)
-    for path in parts.plans.glob("*"):
+    for path in paths:
         is_ours = path.stem in runs or path.name.startswith(f"preview-{sync.name}-")
         if is_ours and path.name not in in_use:
             path.unlink(missing_ok=True)
@@ -225,6 +221,11 @@ def new_run(sync: Sync, run_id: str, started_at: datetime | None, status: RunSta
     )
 
 
+def _known_afterwards(frozen: FrozenPlan, tally: Tally) -> Expectation | None:
+    """What the next plan finds, after a plan that was delivered whole."""
+    return frozen.afterwards if tally.outcomes[Outcome.DELIVERED] == frozen.plan.rows else None
+
+
 def _judged(run: SyncRun, tally: Tally) -> SyncRun:
     """The run with its outcomes and the one word that sums them up."""
     found = tally.outcomes
@@ -254,7 +255,3 @@ def _status(run: SyncRun, tally: Tally) -> RunStatus:
         if found[Outcome.REJECTED] or found[Outcome.RETRYABLE] or found[Outcome.UNKNOWN]
         else RunStatus.SUCCEEDED
     )
-
-
-def _untried(rows: int) -> Counter[Outcome]:
-    return Counter({Outcome.RETRYABLE: rows})

@@ -3,31 +3,42 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import sqlglot.expressions as exp
 
-from activations import config, ledger
+from activations import config, feedback, ledger
 from activations.config import Project
 from activations.cost import with_cost
 from activations.destinations.registry import KINDS
 from activations.digests import forms_of_identity
 from activations.errors import ActivationsError, PlanRejected
 from activations.explain import Explanation, explain
+from activations.feedback import Feedback
 from activations.journal import MessageInDoubt
 from activations.manifest import check_sync, load_manifest
-from activations.model import Plan, RunStatus, SyncMode, SyncRun
+from activations.model import Callback, Plan, RunStatus, SyncMode, SyncRun
 from activations.parts import Parts, build_destination
 from activations.planning import PlanDocument, Preview, document, some_rows
 from activations.planning.refreshing import sieve_file
 from activations.run import OnProgress, Run, discard_plans, new_run, recover
 
-__all__ = ["Engine", "OnProgress", "load_project"]
+__all__ = ["Engine", "OnProgress", "Suppressed", "load_project"]
 
 APPROVAL_VALID = timedelta(hours=24)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Suppressed:
+    """What came of a suppression."""
+
+    known: int
+    """How many of the identifiers belong to somebody that dbt knows; the others are kept too."""
+    effective_at: datetime
+    """What was claimed before may leave until then, and nothing but a removal after it."""
 
 
 def load_project(root: Path | None = None) -> Project:
@@ -139,13 +150,13 @@ class Engine(Parts):
             journal.approve(name, held[1], by=by, note=note, valid=APPROVAL_VALID)
         return held[0]
 
-    def suppress(self, identifiers: Sequence[str], *, channel: str, reason: str, source: str) -> int:
+    def suppress(self, identifiers: Sequence[str], *, channel: str, reason: str, source: str) -> Suppressed:
         """From the next claim on, nothing but a removal leaves for these people, whichever of their identifiers was
-        named. Returns how many of the identifiers belong to somebody that dbt knows; the others are kept too."""
+        named."""
         digests, known = self._digests_of(identifiers)
         with self.journal() as journal:
-            journal.suppress(digests, channel=channel, reason=reason, source=source)
-        return known
+            effective_at = journal.suppress(digests, channel=channel, reason=reason, source=source)
+        return Suppressed(known=known, effective_at=effective_at)
 
     def lift(self, identifiers: Sequence[str], *, channel: str, reason: str, source: str) -> int:
         """Take suppressions of exactly this channel back; how many lines there were."""
@@ -186,6 +197,10 @@ class Engine(Parts):
         self.project.sync(name)
         with self.journal() as journal:
             return journal.messages_in_doubt(name)
+
+    def feedback(self, account: str, callbacks: Iterable[Callback]) -> Feedback:
+        """Settle messages in doubt that the provider says it took, by its signed callbacks."""
+        return feedback.settle(self, account, callbacks)
 
     def mark_delivered(self, name: str, handle: str, *, by: str, note: str) -> None:
         """Somebody found out that a message in doubt did arrive; `note` is the evidence."""

@@ -6,6 +6,7 @@ import json
 import signal
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict
 from enum import IntEnum
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -19,6 +20,7 @@ from activations.cli.progress import progress_bar
 from activations.cli.stand_in import sandbox_for, sandbox_places
 from activations.config import Project, sync_json_schema
 from activations.errors import ActivationsError
+from activations.feedback import read_callbacks
 from activations.model import RunStatus, SyncRun
 from activations.planning import Preview
 from activations.runner import Engine, OnProgress, load_project
@@ -301,6 +303,18 @@ def resolve(
 
 
 @app.command()
+def feedback(
+    context: typer.Context,
+    destination: Annotated[str, typer.Argument(help="An account of destinations.yml.")],
+    as_json: Json = False,
+) -> None:
+    """Settle messages in doubt that the provider says it took. Reads its signed callbacks from standard input, one JSON
+    object a line: url, headers, body."""
+    done = Engine(_load(context)).feedback(destination, read_callbacks(sys.stdin))
+    _print(asdict(done), as_json, lambda: out.print(tables.feedback_text(done), soft_wrap=True))
+
+
+@app.command()
 def resync(context: typer.Context, sync: Name, by: By, note: Note = "", as_json: Json = False) -> None:
     """Send everybody's values again with the next run, without forgetting who has to leave. Guards still speak."""
     _require_name(by)
@@ -338,9 +352,12 @@ def suppress(
             {"lifted": lines}, as_json, lambda: out.print(f"{lines} suppressions are lifted on {channel}.")
         )
         return
-    known = engine.suppress(values, channel=channel, reason=reason, source="cli")
-    said = f"{len(values)} identifiers are suppressed on {channel}; {known} of them belong to people the warehouse knows. The next runs remove these people."
-    _print({"suppressed": len(values), "known": known}, as_json, lambda: out.print(said))
+    done = engine.suppress(values, channel=channel, reason=reason, source="cli")
+    _print(
+        {"suppressed": len(values), "known": done.known, "effective_at": done.effective_at.isoformat()},
+        as_json,
+        lambda: out.print(tables.suppressed_text(len(values), channel, done), soft_wrap=True),
+    )
 
 
 @app.command()

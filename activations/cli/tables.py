@@ -10,9 +10,11 @@ from rich.markup import escape
 from rich.table import Table
 
 from activations.explain import Explanation
+from activations.feedback import Feedback
 from activations.journal import MessageInDoubt
 from activations.model import Counts, Plan, RunStatus, SyncRun
 from activations.planning import Preview
+from activations.runner import Suppressed
 
 _COLOURS = {
     RunStatus.SUCCEEDED: "green",
@@ -89,6 +91,18 @@ def messages_table(sync: str, messages: Sequence[MessageInDoubt]) -> Table:
             message.run_id,
         )
     return table
+
+
+def feedback_text(done: Feedback) -> str:
+    ignored = f"; {done.ignored} are not signed by the provider or about no message of ours"
+    return f"{done.callbacks} callbacks settle {done.confirmed} messages in doubt{ignored if done.ignored else ''}."
+
+
+def suppressed_text(identifiers: int, channel: str, done: Suppressed) -> str:
+    return (
+        f"{identifiers} identifiers are suppressed on {channel}; {done.known} of them belong to people the warehouse knows. "
+        f"Nothing leaves for them after {done.effective_at:%Y-%m-%d %H:%M:%S} UTC but removals, which the next runs make."
+    )
 
 
 def held_text(run: SyncRun) -> str:

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 import polars as pl
 
 from activations.config import OnNull, Sync
-from activations.delivery.consent import IS_PLAIN, is_plain
+from activations.delivery.consent import IS_SPECIAL, is_special
 from activations.digests import SEPARATOR
 from activations.model import Columns
-from activations.planning.planfile import FIELD, IDENTIFIER, PlanSlice
+from activations.planning.planfile import FIELD, IDENTIFIER, Lines, PlanSlice, Totals, Window
 
-CONTENT, WEIGHT, WRITTEN = "content", "weight", "written"
+CONTENT, WEIGHT, WRITTEN = "content", "weight", "w."
 
 _ENVELOPE_BYTES = 512
 """What a request has around its rows."""
@@ -24,24 +24,31 @@ _ROW_BYTES = 256
 
 @dataclass(frozen=True, slots=True)
 class Preparation:
-    """Adds these columns to a window of the plan."""
+    """Makes rows that were read at once ready to be sent."""
 
     sync: Sync
     write: Callable[[Columns], pl.DataFrame | None]
 
-    def __call__(self, frame: pl.DataFrame) -> pl.DataFrame:
+    def __call__(self, frame: pl.DataFrame) -> Window:
         identifiers, fields = _named(frame, IDENTIFIER), _named(frame, FIELD)
-        written = self.write(self._columns(frame, identifiers, fields))
-        added = [
-            _content(frame),
-            is_plain(frame["row_key"], identifiers).alias(IS_PLAIN),
-            (
-                _estimate(frame["row_key"], identifiers, fields)
-                if written is None
-                else _bytes([written["text"]])
-            ).alias(WEIGHT),
-        ]
-        return frame.with_columns(added if written is None else [*added, written.to_struct(WRITTEN)])
+        written = self._written(frame, identifiers, fields)
+        special = is_special(frame["verdict"], frame["row_key"], identifiers).alias(IS_SPECIAL)
+        weights = (
+            _estimate(frame["row_key"], identifiers, fields) if written is None else _bytes([written["text"]])
+        )
+        texts = {} if written is None else {WRITTEN + column.name: Lines(column) for column in written}
+        return Window(
+            frame=frame.with_columns(special),
+            texts={CONTENT: Lines(_content(frame)), **texts},
+            totals={WEIGHT: Totals(weights), IS_SPECIAL: Totals(special)},
+        )
+
+    def _written(
+        self, frame: pl.DataFrame, identifiers: pl.DataFrame, fields: pl.DataFrame
+    ) -> pl.DataFrame | None:
+        """A sealed identifier is opened for the one request that needs it, so such rows are written one by one."""
+        has_sealed = frame["sealed"].null_count() < frame.height
+        return None if has_sealed else self.write(self._columns(frame, identifiers, fields))
 
     def _columns(self, frame: pl.DataFrame, identifiers: pl.DataFrame, fields: pl.DataFrame) -> Columns:
         return Columns(
@@ -56,18 +63,17 @@ class Preparation:
 
 def weight(rows: PlanSlice) -> int:
     """About how many bytes the rows are as one request, and seldom less than that."""
-    return int(rows.frame.get_column(WEIGHT).sum()) + _ENVELOPE_BYTES
+    return rows.total(WEIGHT) + _ENVELOPE_BYTES
 
 
 def _named(frame: pl.DataFrame, prefix: str) -> pl.DataFrame:
-    names = [name for name in frame.columns if name.startswith(prefix)]
-    return frame.select(names).rename({name: name.removeprefix(prefix) for name in names})
+    return pl.DataFrame({c.name.removeprefix(prefix): c for c in frame if c.name.startswith(prefix)})
 
 
 def _content(frame: pl.DataFrame) -> pl.Series:
-    """What makes two rows different to the destination."""
-    parts = ["row_key", "identity", "verdict", pl.col("payload_hash").fill_null("")]
-    return frame.select(pl.concat_str(parts, separator=SEPARATOR).alias(CONTENT)).to_series()
+    """What makes two rows different to the destination, each part with a separator behind it."""
+    parts = ["row_key", "identity", "verdict", pl.col("payload_hash").fill_null(""), pl.lit("")]
+    return frame.select(pl.concat_str(parts, separator=SEPARATOR)).to_series()
 
 
 def _estimate(row_keys: pl.Series, identifiers: pl.DataFrame, fields: pl.DataFrame) -> pl.Series:
@@ -78,5 +84,5 @@ def _estimate(row_keys: pl.Series, identifiers: pl.DataFrame, fields: pl.DataFra
 
 
 def _bytes(values: Iterable[pl.Series]) -> pl.Series:
-    lengths = [value.cast(pl.String).str.len_bytes().fill_null(0).cast(pl.UInt64) for value in values]
+    lengths = [pl.lit(value).cast(pl.String).str.len_bytes().cast(pl.UInt64) for value in values]
     return pl.select(pl.sum_horizontal(lengths)).to_series()

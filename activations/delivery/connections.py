@@ -28,6 +28,8 @@ from activations.config.egress import private_fix
 from activations.errors import ConfigError, DeliveryError, FatalDestinationError
 
 CONNECT_SECONDS = 5.0
+_UNNOTICED = 0.05
+"""Seconds by which a request may outlive its time."""
 
 Resolved = tuple[int, Any]
 """The family of an address, and the address as a socket takes it."""
@@ -69,6 +71,12 @@ REQUEST_TIME = _Time()
 class _Timed(socket.socket):
     """Every wait ends with the request. The time-outs of `requests` count per wait, so a server that sends a byte now
     and then could hold a request for ever."""
+
+    def settimeout(self, value: float | None) -> None:
+        """A call of the system, which several threads at once wait for: not for a difference that nobody notices."""
+        now = self.gettimeout()
+        if not (value and now) or abs(value - now) > _UNNOTICED:
+            super().settimeout(value)
 
     def _wind(self, most: float = float("inf")) -> None:
         self.settimeout(min(REQUEST_TIME.left(), most))

@@ -11,7 +11,7 @@ from activations.digests import SEPARATOR
 from activations.model import Operation
 from activations.planning import PlanRow, PlanSlice
 
-IS_PLAIN = "is_plain"
+IS_SPECIAL = "is_special"
 
 _PLAIN_PERSON = rf"^[!-@\[-~]+({SEPARATOR}|$)"
 """Printable ASCII without blanks and capitals: planning compares the person's key as it stands."""
@@ -38,11 +38,11 @@ class Refusals:
 
     def among(self, batch: PlanSlice, said_no: frozenset[str]) -> list[int]:
         """Positions that may not be sent. Called by several threads at once."""
-        asked = pl.col("verdict") != Operation.REMOVED.value
-        if not self._has_news(said_no):
-            asked &= ~pl.col(IS_PLAIN)
-        some = batch.where(asked)
-        return self.compare(some.rows, said_no) if len(some) else []
+        if self._has_news(said_no):
+            asked = batch.rows_where(pl.col("verdict") != Operation.REMOVED.value)
+        else:
+            asked = batch.rows_where(pl.col(IS_SPECIAL)) if batch.total(IS_SPECIAL) else []
+        return self.compare(asked, said_no) if asked else []
 
     def _has_news(self, said_no: frozenset[str]) -> bool:
         """The journal gives the same object until somebody else says no, so this is worked out once a change."""
@@ -53,7 +53,9 @@ class Refusals:
         return has_news
 
 
-def is_plain(row_keys: pl.Series, identifiers: pl.DataFrame) -> pl.Series:
-    plain = [row_keys.str.contains(_PLAIN_PERSON)]
-    plain += [value.str.contains(_PLAIN_IDENTIFIER).fill_null(value=True) for value in identifiers]
-    return pl.select(pl.all_horizontal(plain)).to_series()
+def is_special(verdicts: pl.Series, row_keys: pl.Series, identifiers: pl.DataFrame) -> pl.Series:
+    """Rows that are asked about although nothing is new: they are not plain, and no removals."""
+    special = [~pl.lit(row_keys).str.contains(_PLAIN_PERSON)]
+    special += [~pl.lit(value).str.contains(_PLAIN_IDENTIFIER) for value in identifiers]
+    is_asked = pl.any_horizontal(special) & (pl.lit(verdicts) != Operation.REMOVED.value)
+    return pl.select(is_asked.fill_null(value=False)).to_series()

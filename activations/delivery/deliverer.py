@@ -37,6 +37,8 @@ TRIES = 4
 """How often a span that provably was not accepted is tried in one run."""
 FAILURES_IN_A_ROW = 5
 """So many spans without a clear answer, and the destination is left alone until the next run."""
+RECORDING = 0.25
+"""Workers beyond the requests in flight, as a share of them: a commit takes about so much of a request's time."""
 _UNREACHABLE = ("cannot_connect", "unknown_host")
 
 
@@ -57,6 +59,22 @@ class Tally:
     requests: int = 0
     error: str | None = None
     interrupted: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Sent:
+    """A span whose rows all have a word, to be recorded."""
+
+    rows: PlanSlice
+    messages: Mapping[int, str]
+    claim: Claim
+    sent_at: datetime
+    verdict: Verdict
+
+    @property
+    def went_well(self) -> bool:
+        """Every row was delivered, and there is nothing else to say about any of them."""
+        return self.verdict.all_delivered and not (self.messages or self.claim.refused)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -102,12 +120,14 @@ class Deliverer:
         return [Span(first=start, count=min(size, last - start)) for start in range(first, last, size)]
 
     def _drain(self, queue: WorkQueue) -> None:
-        """Work through the queue with as many workers as the account allows requests in flight."""
+        """Work through the queue with as many workers as the account allows requests in flight, and some that record
+        meanwhile what was answered to others."""
         if self.sync.concurrency == 1:
             self._work(queue)
             return
-        with ThreadPoolExecutor(self.sync.concurrency, thread_name_prefix=self.sync.name) as workers:
-            futures = [workers.submit(self._work, queue) for _ in range(self.sync.concurrency)]
+        workers = self.sync.concurrency + math.ceil(self.sync.concurrency * RECORDING)
+        with ThreadPoolExecutor(workers, thread_name_prefix=self.sync.name) as threads:
+            futures = [threads.submit(self._work, queue) for _ in range(workers)]
         for future in futures:
             future.result()
 
@@ -115,10 +135,9 @@ class Deliverer:
         while (work := queue.take()) is not None:
             try:
                 with self.pace.turn():
-                    if self._must_stop():
-                        self._leave(work.span.count + queue.drain())
-                    else:
-                        self._process(work, queue)
+                    delivered = self._take_turn(work, queue)
+                if delivered:
+                    self._record_delivered(delivered)
             except BaseException:
                 queue.drain()  # the other workers end too, and the error is raised in their caller
                 raise
@@ -133,10 +152,13 @@ class Deliverer:
                 self.tally.error = f"{self._failures} requests in a row had no clear answer. Check the destination and run the sync again"
             return self.tally.interrupted or self.tally.error is not None
 
-    def _leave_alone(self, seconds: float) -> None:
-        """Another process of this account was told to wait longer than a run waits."""
-        with self._mutex:
-            self.tally.error = self.tally.error or _told_to_wait(seconds)
+    def _may_leave(self) -> bool:
+        """Waits for its turn at the account; false when the run has to end instead."""
+        pause = self.limiter.wait(self.stop)
+        if pause:  # somebody was told to wait longer than a run waits
+            with self._mutex:
+                self.tally.error = self.tally.error or _told_to_wait(pause)
+        return not (pause or self.stop.is_set())
 
     def _leave(self, rows: int) -> None:
         """No intent was committed for these rows, so nothing has to be written about them."""
@@ -145,30 +167,42 @@ class Deliverer:
 
     # -- one span ----------------------------------------------------------------------------------------------
 
-    def _process(self, work: Work, queue: WorkQueue) -> None:
+    def _take_turn(self, work: Work, queue: WorkQueue) -> _Sent | None:
+        """Send a span. One that went well is returned, to be recorded after its turn; whatever else there is to say is
+        said before somebody else may send."""
+        if self._must_stop():
+            self._leave(work.span.count + queue.drain())
+            return None
         rows = self._reader.slice(work.span.first, work.span.count)
         if len(rows) > 1 and self._is_too_heavy(rows):
             queue.put_back(*work.halves())
-            return
-        if pause := self.limiter.wait():  # before the intent: what waits here can still be withdrawn
-            self._leave_alone(pause)
-            queue.put_back(work)
-            return
+            return None
         messages = self._message_keys(rows)
         claim = self._claim(work.span, rows, messages)
+        if claim is None:
+            queue.put_back(work)
+            return None
+        return self._send(work, queue, rows, messages, claim)
+
+    def _send(
+        self, work: Work, queue: WorkQueue, rows: PlanSlice, messages: Mapping[int, str], claim: Claim
+    ) -> _Sent | None:
         sent_at = self.clock.now()
         verdict = self._attempt(rows.without(claim.refused), claim)
         if verdict is None:
             self.journal.release(self.lease, claim, messages)
             queue.put_back(*work.halves())
-        elif verdict.all_delivered and not (messages or claim.refused):
-            self._record_delivered(rows, claim, verdict, sent_at)
-        elif self._may_try_again(work, verdict, claim):
+            return None
+        if self._may_try_again(work, verdict, claim):
             self.journal.release(self.lease, claim, messages)
             self._back_off(work, verdict)
             queue.put_back(Work(work.span, work.tries + 1))
-        else:
-            self._record(rows, claim, verdict, messages, sent_at)
+            return None
+        sent = _Sent(rows=rows, messages=messages, claim=claim, sent_at=sent_at, verdict=verdict)
+        if sent.went_well:
+            return sent
+        self._record(sent)
+        return None
 
     def _is_too_heavy(self, rows: PlanSlice) -> bool:
         return weight(rows) > (self.sync.capabilities.max_batch_bytes or math.inf)
@@ -176,16 +210,35 @@ class Deliverer:
     def _message_keys(self, rows: PlanSlice) -> Mapping[int, str]:
         return self.rows.message_keys(rows.rows) if self.sync.mode is SyncMode.APPEND else {}
 
-    def _claim(self, span: Span, rows: PlanSlice, messages: Mapping[int, str]) -> Claim:
-        return self.journal.claim(
+    def _claim(self, span: Span, rows: PlanSlice, messages: Mapping[int, str]) -> Claim | None:
+        """The committed intent; None when nothing may leave now."""
+        if not self._may_leave():  # asked before the intent: what waits here can still be withdrawn
+            return None
+        claim = self.journal.claim(
             self.lease,
             self.run_id,
             span,
             send_by=self.clock.now() + SEND_WITHIN,
+            account=self.sync.account.name,
             channel=self.sync.channel.value,
             refuses=lambda said_no: self._refusals.among(rows, said_no),
             messages=messages,
         )
+        if claim is None:
+            self.limiter.look_again()
+        return claim
+
+    def _renew(self, rows: PlanSlice, claim: Claim) -> datetime | None:
+        """Until when more of an exchange may leave; None when somebody of it has said no since."""
+        send_by = self.clock.now() + SEND_WITHIN
+        is_renewed = self.journal.renew(
+            self.lease,
+            claim,
+            send_by=send_by,
+            channel=self.sync.channel.value,
+            refuses=lambda said_no: self._refusals.among(rows, said_no),
+        )
+        return send_by if is_renewed else None
 
     def _attempt(self, rows: PlanSlice, claim: Claim) -> Verdict | None:
         """What is known after sending; None when the destination took nothing and one of several rows is to blame."""
@@ -200,6 +253,7 @@ class Deliverer:
             pace=self.pace,
             clock=self.clock,
             send_by=claim.send_by,
+            renew=lambda: self._renew(rows, claim),
         )
         try:
             return talk.hold(self.rows.batch(self.run_id, rows))
@@ -223,7 +277,7 @@ class Deliverer:
         if verdict.retry_after is not None:
             self._postpone(verdict.retry_after)
         else:
-            self.clock.sleep(0.5 * 2**work.tries)
+            self.clock.sleep(0.5 * 2**work.tries, self.stop)
 
     def _postpone(self, seconds: float) -> None:
         """Committed, so that a restart obeys it too."""
@@ -232,39 +286,33 @@ class Deliverer:
         )
         self.limiter.postpone(seconds)
 
-    def _record_delivered(self, rows: PlanSlice, claim: Claim, verdict: Verdict, sent_at: datetime) -> None:
+    def _record_delivered(self, sent: _Sent) -> None:
         """The batch that goes well: as little as there is to say about it."""
+        rows = sent.rows
         self.journal.record_delivered(
-            self.lease, claim, rows=len(rows), keys=rows.acknowledged, sent_at=sent_at
+            self.lease, sent.claim, rows=len(rows), keys=rows.acknowledged, sent_at=sent.sent_at
         )
-        self._count({Outcome.DELIVERED: len(rows)}, verdict)
+        self._count({Outcome.DELIVERED: len(rows)}, sent.verdict)
 
-    def _record(
-        self,
-        rows: PlanSlice,
-        claim: Claim,
-        verdict: Verdict,
-        messages: Mapping[int, str],
-        sent_at: datetime,
-    ) -> None:
-        if verdict.retry_after is not None:
-            self._postpone(verdict.retry_after)
-        outcomes = self._outcomes(rows, claim, verdict)
+    def _record(self, sent: _Sent) -> None:
+        if sent.verdict.retry_after is not None:
+            self._postpone(sent.verdict.retry_after)
+        outcomes = self._outcomes(sent)
         self.journal.record(
             self.lease,
-            claim,
+            sent.claim,
             outcomes,
-            messages=messages,
+            messages=sent.messages,
             settle_seconds=self.sync.capabilities.settle_seconds,
-            sent_at=sent_at,
+            sent_at=sent.sent_at,
         )
-        self._count(Counter(row.outcome for row in outcomes), verdict)
+        self._count(Counter(row.outcome for row in outcomes), sent.verdict)
 
-    def _outcomes(self, rows: PlanSlice, claim: Claim, verdict: Verdict) -> list[RowOutcome]:
-        results = {int(result.key): result for result in verdict.results}
-        for position, (outcome, reason) in claim.refused.items():
+    def _outcomes(self, sent: _Sent) -> list[RowOutcome]:
+        results = {int(result.key): result for result in sent.verdict.results}
+        for position, (outcome, reason) in sent.claim.refused.items():
             results[position] = RowResult(key=str(position), outcome=outcome, reason=reason)
-        return [self.rows.outcome(row, results[row.position]) for row in rows.rows]
+        return [self.rows.outcome(row, results[row.position]) for row in sent.rows.rows]
 
     def _count(self, outcomes: Mapping[Outcome, int], verdict: Verdict) -> None:
         unclear = verdict.is_nothing_but(Outcome.UNKNOWN, Outcome.RETRYABLE)
@@ -291,7 +339,6 @@ def _told_to_wait(seconds: float) -> str:
 
 def _rejected(rows: PlanSlice, reason: str) -> Verdict:
     results = [
-        RowResult(key=str(position), outcome=Outcome.REJECTED, reason=reason)
-        for position in rows.frame["position"]
+        RowResult(key=str(position), outcome=Outcome.REJECTED, reason=reason) for position in rows.positions
     ]
     return Verdict(results=results, requests=0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -50,7 +50,10 @@ class Conversation:
     pace: Pace
     clock: Clock
     send_by: datetime
-    """Until when the intent holds: the first request leaves before this, or not at all."""
+    """Until when the intent holds: no request leaves after this."""
+    renew: Callable[[], datetime | None]
+    """Commits the intent once more, for what follows on a request that was taken: until when that holds; None when
+    somebody of the batch has said no meanwhile."""
     seconds: float = 60.0
     requests: int = 0
     """Requests that left, or may have left."""
@@ -122,8 +125,8 @@ class Conversation:
         """The caller took the first request's place in the rate before it committed the intent."""
         if self.requests and (pause := self.limiter.wait()):
             raise _Throttled(pause)
-        if not self.accepted and self.clock.now() > self.send_by:
-            raise NotSent("too_late")
+        if request.method != "GET":  # asking how far a job is tells nobody anything
+            self._hold_on()
         self.requests += 1
         started = self.clock.monotonic()
         try:
@@ -134,6 +137,18 @@ class Conversation:
         is_trouble = response.status == 429 or response.status >= 500
         (self.pace.trouble if is_trouble else self.pace.answered)(started)
         return response
+
+    def _hold_on(self) -> None:
+        """Nothing leaves on an intent that has run out. Before the first request was taken it costs nothing to claim
+        the batch anew."""
+        if self.clock.now() <= self.send_by:
+            return
+        if not self.accepted:
+            raise NotSent("too_late")
+        renewed = self.renew()
+        if renewed is None:
+            raise NotSent("suppressed_meanwhile")
+        self.send_by = renewed
 
 
 class _Throttled(Exception):

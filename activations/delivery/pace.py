@@ -51,11 +51,12 @@ class Pace:
         finally:
             with self._changed:
                 self._in_flight -= 1
-                self._changed.notify_all()
+                self._changed.notify()
 
     def answered(self, started: float) -> None:
         """A request that left at `started` (monotonic) had a clear answer."""
         with self._changed:
+            before = self.limit
             self._learn(self._clock.monotonic() - started)
             if self._is_slow():
                 self._ceiling_is_known = True
@@ -63,7 +64,8 @@ class Pace:
             else:
                 step = 1 / self._limit if self._ceiling_is_known else 1.0
                 self._limit = min(self._limit + step, float(self._most))
-            self._changed.notify_all()
+            if self.limit > before:
+                self._changed.notify()
 
     def trouble(self, started: float) -> None:
         """A request that left at `started` was throttled, failed, or has no answer."""

@@ -51,17 +51,23 @@ class RateLimiter:
         self._looked_at = float("-inf")
         self._mutex = threading.Lock()
 
-    def wait(self) -> float:
+    def wait(self, stop: threading.Event | None = None) -> float:
         """Sleep until the next request may leave, and return 0. When the destination wants to be left alone for longer
-        than a run waits, return how long instead, at once."""
+        than a run waits, return how long instead, at once. A `stop` that is set ends the waiting, and then nothing
+        may leave."""
         while (pause := self._pause()) <= LONGEST_PATIENCE:
-            self._clock.sleep(max(pause, 0.0))
+            self._clock.sleep(max(pause, 0.0), stop)
             place = self._take()
-            self._clock.sleep(max(place - self._clock.monotonic(), 0.0))
+            self._clock.sleep(max(place - self._clock.monotonic(), 0.0), stop)
             # Meanwhile somebody may have been told to wait: a worker of this run, or another process.
-            if self._pause() <= 0.0 and self._not_before <= place:
+            if (stop and stop.is_set()) or (self._pause() <= 0.0 and self._not_before <= place):
                 return 0.0
         return pause
+
+    def look_again(self) -> None:
+        """Another process was told something since the last look."""
+        with self._mutex:
+            self._looked_at = float("-inf")
 
     def postpone(self, seconds: float) -> None:
         """Nobody's next request leaves earlier than this."""

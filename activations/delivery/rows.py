@@ -6,13 +6,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import polars as pl
-
 from activations.config import OnNull, Sync
 from activations.delivery.columns import CONTENT, WRITTEN
 from activations.delivery.sealing import Sealer
 from activations.digests import SEPARATOR, Digester, forms_of_identity
-from activations.journal import RowOutcome
+from activations.journal import RowInDoubt, RowOutcome
 from activations.model import Batch, Change, Later, Operation, Outcome, RowResult, SyncMode
 from activations.planning import PlanRow, PlanSlice
 
@@ -33,14 +31,14 @@ class Rows:
     # -- out ---------------------------------------------------------------------------------------------------
 
     def batch(self, run_id: str, rows: PlanSlice) -> Batch:
-        content = rows.frame[CONTENT].to_list()
+        content = str(rows.text(CONTENT)[: -len(SEPARATOR)], "utf-8")
         return Batch(
             sync=self.sync.name,
             run_id=run_id,
-            number=rows.frame["position"][0],
+            number=next(rows.positions),
             changes=Later(len(rows), lambda: [self._change(row) for row in rows.rows]),
-            idempotency_key=self.batches(self.sync.name, *self._occasion(run_id), *content)[:32],
-            written=_written(rows.frame),
+            idempotency_key=self.batches(self.sync.name, *self._occasion(run_id), content)[:32],
+            written=_written(rows),
         )
 
     def _occasion(self, run_id: str) -> list[str]:
@@ -55,7 +53,7 @@ class Rows:
             identifiers=self.sealer.open(row.sealed) if removed else _given(row.identifiers),
             fields={} if removed else self._fields(row),
             destination_key=row.destination_key,
-            pseudonym=self._pseudonym(row),
+            pseudonym=self.pseudonym(row),
         )
 
     def _fields(self, row: PlanRow) -> dict[str, object]:
@@ -63,7 +61,7 @@ class Rows:
         mappings = self.sync.fields
         return {k: v for k, v in row.fields.items() if v is not None or mappings[k].on_null is OnNull.CLEAR}
 
-    def _pseudonym(self, row: PlanRow) -> str:
+    def pseudonym(self, row: PlanRow | RowInDoubt) -> str:
         """Of the person at this destination; of an occurrence where occurrences are sent."""
         occurrence = [row.row_key] if self.sync.mode is SyncMode.APPEND else []
         return self.pseudonyms(self.sync.name, row.identity, *occurrence)
@@ -120,11 +118,9 @@ class Rows:
         return row.sealed if row.operation is Operation.REMOVED else self.sealer.seal(_given(row.identifiers))
 
 
-def _written(frame: pl.DataFrame) -> pl.DataFrame | None:
-    """A sealed identifier is opened for the one request that needs it, so such rows are written one by one."""
-    written = frame.get_column(WRITTEN, default=None)
-    is_sealed = frame.get_column("sealed").null_count() < frame.height
-    return None if written is None or is_sealed else written.struct.unnest()
+def _written(rows: PlanSlice) -> dict[str, memoryview] | None:
+    names = [name for name in rows.texts if name.startswith(WRITTEN)]
+    return {name.removeprefix(WRITTEN): rows.text(name) for name in names} or None
 
 
 def _given(identifiers: Mapping[str, str | None]) -> dict[str, str]:

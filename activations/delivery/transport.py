@@ -11,7 +11,6 @@ import gzip
 import json
 import time
 from collections.abc import Mapping
-from http.cookiejar import DefaultCookiePolicy
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -44,14 +43,16 @@ class Transport(Protocol):
         """The whole answer within `seconds`, else NotSent or NoAnswer. Called by several threads at once."""
 
 
-class _Session(requests.Session):
-    def get_redirect_target(self, resp: requests.Response) -> None:
-        """There is none. Without this, `requests` reads the whole body of a redirect even if it may not follow it."""
+_HEADERS = {"Accept": "application/json", "User-Agent": "activations", "Accept-Encoding": "gzip"}
 
 
 class RequestsTransport:
-    """Transport over `requests`, one session, connections kept alive. `proxy` takes every request; with `compress`
-    bodies are sent as gzip."""
+    """Transport over an adapter of `requests`, connections kept alive. `proxy` takes every request; with `compress`
+    bodies are sent as gzip.
+
+    There is no session: redirects, cookies and what the environment says of proxies and passwords are its work, and it
+    would cost more than the rest of the call.
+    """
 
     def __init__(
         self,
@@ -63,34 +64,17 @@ class RequestsTransport:
         compress: bool = False,
     ) -> None:
         self._compress = compress
-        self._session = _Session()
-        self._session.trust_env = False
-        self._session.proxies = {"https": proxy, "http": proxy} if proxy else {}
-        self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
-        self._session.headers = {"Accept": "application/json", "User-Agent": "activations"}
-        self._session.headers["Accept-Encoding"] = "gzip"
-        adapter = CheckedAdapter(gate, tls_context(ca_bundle), pool=pool)
-        self._session.mount("https://", adapter)
-        self._session.mount("http://", adapter)
+        self._proxies = {"https": proxy, "http": proxy} if proxy else {}
+        self._adapter = CheckedAdapter(gate, tls_context(ca_bundle), pool=pool)
 
     def close(self) -> None:
-        self._session.close()
+        self._adapter.close()
 
     def send(self, request: Request, *, seconds: float) -> Response:
         REQUEST_TIME.ends = time.monotonic() + seconds
-        body, headers = _body(request), _headers(request)
-        if self._compress and isinstance(body, bytes) and len(body) >= SMALLEST_COMPRESSED:
-            body, headers["Content-Encoding"] = gzip.compress(body, 1, mtime=0), "gzip"
         try:
-            with self._session.request(
-                request.method,
-                request.url,
-                params=dict(request.params) or None,
-                data=body,
-                headers=headers,
-                timeout=seconds,
-                allow_redirects=False,
-                stream=True,
+            with self._adapter.send(
+                self._prepared(request), stream=True, timeout=seconds, proxies=self._proxies
             ) as answer:
                 return _read(answer)
         except (InvalidURL, InvalidSchema, MissingSchema, InvalidHeader, InvalidProxyURL):
@@ -99,6 +83,16 @@ class RequestsTransport:
             raise NoAnswer("answer_too_slow") from None
         except (requests.exceptions.RequestException, HTTPError, OSError):
             raise NoAnswer("connection_lost") from None
+
+    def _prepared(self, request: Request) -> requests.PreparedRequest:
+        body, headers = _body(request), _headers(request)
+        if self._compress and isinstance(body, bytes) and len(body) >= SMALLEST_COMPRESSED:
+            body, headers["Content-Encoding"] = gzip.compress(body, 1, mtime=0), "gzip"
+        prepared = requests.PreparedRequest()
+        prepared.prepare(
+            method=request.method, url=request.url, params=dict(request.params), data=body, headers=headers
+        )
+        return prepared
 
 
 def _read(answer: requests.Response) -> Response:
@@ -123,4 +117,4 @@ def _body(request: Request) -> Any:
 
 def _headers(request: Request) -> dict[str, str]:
     default: Mapping[str, str] = {"Content-Type": "application/json"} if request.json_body is not None else {}
-    return {**default, **request.headers}
+    return {**_HEADERS, **default, **request.headers}

@@ -20,7 +20,17 @@ from typing import ClassVar, Generic, TypeVar
 import polars as pl
 from pydantic import BaseModel, ConfigDict, SecretStr
 
-from activations.model import Batch, Capabilities, Columns, Request, Response, RowResult, Wait
+from activations.model import (
+    Batch,
+    Callback,
+    Capabilities,
+    Columns,
+    Confirmation,
+    Request,
+    Response,
+    RowResult,
+    Wait,
+)
 
 Exchange = Generator[Request | Wait, Response, Sequence[RowResult]]
 
@@ -72,8 +82,13 @@ class Destination(ABC, Generic[ConfigT, TargetT]):
 
     def write(self, columns: Columns) -> pl.DataFrame | None:
         """Many rows at once, for destinations whose batches are so large that one by one is too slow: a line per row with
-        its `text` as it travels, and whatever else `exchange` needs to know of it. A batch has its rows' lines as
-        `written`. None: they are written one by one."""
+        its `text` as it travels, separator included, and whatever else `exchange` needs to know of it. A batch has as
+        `written` each of these columns, the lines of its rows put together. None: they are written one by one."""
+        return None
+
+    def confirmation(self, callback: Callback) -> Confirmation | None:
+        """The message of ours that the provider took, if it provably wrote this callback; None when it did not, or
+        when that is about something else. Needs `confirms`."""
         return None
 
     @classmethod

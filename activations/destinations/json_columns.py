@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from datetime import MAXYEAR, MINYEAR
+from datetime import date, datetime
 
 import polars as pl
-import polars.selectors as cs
 
 from activations.destinations.normalise import json_exact
 
-_AS_IT_IS = cs.string() | cs.integer() | cs.boolean()
 _MOST_DECIMALS = 6
 """Python writes smaller decimals with an exponent."""
 _MOMENT = "%Y-%m-%dT%H:%M:%S"
@@ -43,25 +41,25 @@ def _members(names: Sequence[str]) -> pl.Expr:
 def _ready(column: pl.Series) -> pl.Series:
     """The column in a type that the JSON encoder writes as we mean it; types that need care go one by one."""
     dtype = column.dtype
-    if cs.expand_selector(column.to_frame(), _AS_IT_IS):
+    if dtype in (pl.String, pl.Boolean) or dtype.is_integer():
         return column
     if isinstance(dtype, pl.Decimal) and dtype.scale <= _MOST_DECIMALS:
         return column.cast(pl.String)
-    if dtype == pl.Date and _python_has_them(column):
+    if dtype == pl.Date and _python_has_them(column, date):
         return column.cast(pl.String)
-    if dtype == pl.Datetime("us") and _python_has_them(column):
+    if dtype == pl.Datetime("us") and _python_has_them(column, datetime):
         return _moments(column)
     return pl.Series(column.name, [json_exact(value) for value in column], strict=True)
 
 
-def _python_has_them(column: pl.Series) -> bool:
-    return column.dt.year().is_between(MINYEAR, MAXYEAR).all()
+def _python_has_them(column: pl.Series, kind: type[date]) -> bool:
+    return column.is_between(kind.min, kind.max).all()
 
 
 def _moments(column: pl.Series) -> pl.Series:
     """In ISO 8601 as UTC; Python writes a fraction only where there is one."""
     whole = column.dt.to_string(f"{_MOMENT}+00:00")
-    has_fraction = column.dt.microsecond() != 0
+    has_fraction = column.dt.timestamp("us") % 1_000_000 != 0
     if not has_fraction.any():
         return whole
     fine = column.dt.to_string(f"{_MOMENT}%.6f+00:00")

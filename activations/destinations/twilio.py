@@ -1,16 +1,21 @@
 """Twilio Programmable Messaging: one text message to one person per request.
 
 Twilio has no idempotency key and says itself that a request repeated after a 5xx may send twice. So this kind is not
-idempotent: an unclear answer leaves the message in doubt, and nothing here ever sends it again.
+idempotent: an unclear answer leaves the message in doubt, and nothing here ever sends it again. Nor can Twilio be asked
+whether it has the message: what it lists holds no mark of ours, and a number may have had the same text from somebody
+else. But it calls an address of ours back, signed, with whatever we wrote into that address.
 """
 
 from __future__ import annotations
 
 import base64
+import hashlib
+import hmac
 import re
 import unicodedata
 from collections.abc import Generator, Mapping
 from typing import Any, ClassVar, Self
+from urllib.parse import parse_qsl, urlencode
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
@@ -20,9 +25,11 @@ from activations.destinations.outcomes import delivered, json_object, rejected
 from activations.errors import FatalDestinationError, UnreadableResponse
 from activations.model import (
     Batch,
+    Callback,
     Capabilities,
     Change,
     Channel,
+    Confirmation,
     Request,
     Response,
     RowResult,
@@ -72,6 +79,8 @@ class TwilioConfig(DestinationConfig):
     base_url: str = "https://api.twilio.com"
     account_sid: SecretStr
     auth_token: SecretStr
+    status_callback: str | None = Field(None, pattern=r"^https://[A-Za-z0-9.-]+(/[^\s?#]*)?$")
+    """Where Twilio tells what became of a message: a receiver of yours. Without it, only people settle a doubt."""
 
 
 class TwilioTarget(Target):
@@ -118,6 +127,7 @@ class TwilioMessaging(Destination[TwilioConfig, TwilioTarget]):
         modes=frozenset({SyncMode.APPEND}),
         identifiers=frozenset({"phone"}),
         max_batch_rows=1,
+        confirms=True,
         # Twilio documents no figure: it caps concurrency (429, code 20429) and queues what a sender cannot carry.
         requests_per_second=None,
     )
@@ -136,20 +146,41 @@ class TwilioMessaging(Destination[TwilioConfig, TwilioTarget]):
     def exchange(self, batch: Batch) -> Exchange:
         results: list[RowResult] = []
         for change in batch.changes:
-            results += [(yield from self._message(change))]
+            results += [(yield from self._message(change, batch.run_id))]
         return results
 
-    def _message(self, change: Change) -> Generator[Request | Wait, Response, RowResult]:
+    def confirmation(self, callback: Callback) -> Confirmation | None:
+        """Whatever state Twilio reports of a message, it has taken it."""
+        query = callback.url.partition("?")[2]
+        ours, form = dict(parse_qsl(query)), dict(parse_qsl(callback.body, keep_blank_values=True))
+        is_about_ours = {"message", "run"} <= ours.keys() and form.get("MessageSid")
+        if not (is_about_ours and self._is_signed(callback, query, form)):
+            return None
+        return Confirmation(pseudonym=ours["message"], run_id=ours["run"], provider_id=form["MessageSid"])
+
+    def _is_signed(self, callback: Callback, query: str, form: Mapping[str, str]) -> bool:
+        """Over our own address, not the receiver's idea of it: behind a proxy that often is another one."""
+        expected = signature(reveal(self.config.auth_token), f"{self.config.status_callback}?{query}", form)
+        found = callback.headers.get("x-twilio-signature", "")
+        return hmac.compare_digest(expected.encode(), found.encode(errors="replace"))
+
+    def _message(self, change: Change, run_id: str) -> Generator[Request | Wait, Response, RowResult]:
         number = e164(change.identifiers.get("phone", ""))
         text, problem = render(self.target.body, change.fields)
         if not number or problem:
             return rejected(change, problem or "invalid_number")
-        response = yield self._request(number, text)
+        response = yield self._request(number, text, self._callback(change, run_id))
         if response.is_success:
             return _accepted(change, response)
         return _declined(change, response)
 
-    def _request(self, number: str, text: str) -> Request:
+    def _callback(self, change: Change, run_id: str) -> dict[str, str]:
+        if not self.config.status_callback:
+            return {}
+        ours = urlencode({"message": change.pseudonym, "run": run_id})
+        return {"StatusCallback": f"{self.config.status_callback}?{ours}"}
+
+    def _request(self, number: str, text: str, callback: Mapping[str, str]) -> Request:
         sid = reveal(self.config.account_sid)
         sender = (
             {"MessagingServiceSid": self.target.messaging_service_sid}
@@ -161,8 +192,16 @@ class TwilioMessaging(Destination[TwilioConfig, TwilioTarget]):
             method="POST",
             url=f"{self.config.base_url}/2010-04-01/Accounts/{sid}/Messages.json",
             headers={"authorization": f"Basic {login}", "accept": "application/json"},
-            form={"To": number, **sender, "Body": text},
+            form={"To": number, **sender, "Body": text, **callback},
         )
+
+
+def signature(token: str, url: str, form: Mapping[str, str]) -> str:
+    """https://www.twilio.com/docs/usage/security#validating-requests"""
+    text = url + "".join(name + form[name] for name in sorted(form))
+    return base64.b64encode(
+        hmac.new(token.encode(), text.encode(errors="replace"), hashlib.sha1).digest()
+    ).decode("ascii")
 
 
 def render(body: str, fields: Mapping[str, Any]) -> tuple[str, str | None]:

@@ -101,23 +101,25 @@ class SignedWebhook(Destination[WebhookConfig, WebhookTarget]):
         return _refusal(batch, response)
 
     def write(self, columns: Columns) -> pl.DataFrame | None:
-        """`text`, the row as it stands in the body; `key`, by which the receiver names it."""
-        names = pl.DataFrame(
-            [columns.operations.alias("operation"), columns.destination_keys, columns.pseudonyms.alias("key")]
+        """`text`, the row as it stands in the body; `yes`, a compact answer that takes it."""
+        key = objects(_names(columns).to_frame()).str.head(-1).str.tail(-1)
+        identifiers, fields = _unless_removed(
+            columns, objects(columns.identifiers), objects(columns.fields, kept=columns.cleared)
         )
-        own = pl.col(columns.destination_keys.name)
-        head = names.select("operation", pl.when(own != "").then(own).otherwise("key").alias("key"))
-        is_removal = head["operation"] == Operation.REMOVED.value
-        nothing = pl.when(is_removal).then(pl.lit("{}"))
-        text = pl.concat_str(
-            objects(head).str.strip_suffix("}"),
-            pl.lit(',"identifiers":'),
-            nothing.otherwise(objects(columns.identifiers)),
-            pl.lit(',"fields":'),
-            nothing.otherwise(objects(columns.fields, kept=columns.cleared)),
-            pl.lit("}"),
+        return pl.select(
+            text=pl.concat_str(
+                pl.lit('{"operation":"'),
+                columns.operations,
+                pl.lit('",'),
+                key,
+                pl.lit(',"identifiers":'),
+                identifiers,
+                pl.lit(',"fields":'),
+                fields,
+                pl.lit("},"),
+            ),
+            yes=pl.concat_str(pl.lit("{"), key, pl.lit(',"status":"ok"},')),
         )
-        return head.select(text.alias("text"), "key")
 
     def _request(self, batch: Batch) -> Request:
         body = _body(batch)
@@ -136,6 +138,20 @@ class SignedWebhook(Destination[WebhookConfig, WebhookTarget]):
         )
 
 
+def _names(columns: Columns) -> pl.Series:
+    """What the receiver calls each row."""
+    own = columns.destination_keys
+    return pl.select(key=pl.when(own != "").then(own).otherwise(columns.pseudonyms)).to_series()
+
+
+def _unless_removed(columns: Columns, *objects: pl.Series) -> list[pl.Series | pl.Expr]:
+    """Of those who are removed nothing is said."""
+    is_removed = columns.operations == Operation.REMOVED.value
+    if not is_removed.any():
+        return [*objects]
+    return [pl.when(is_removed).then(pl.lit("{}")).otherwise(some) for some in objects]
+
+
 def _body(batch: Batch) -> bytes:
     envelope = {
         "sync": batch.sync,
@@ -144,10 +160,10 @@ def _body(batch: Batch) -> bytes:
         "idempotency_key": batch.idempotency_key,
     }
     if batch.written is not None:
-        changes = batch.written["text"].to_list()
+        changes = batch.written["text"]
     else:
-        changes = [_json(_change(change)) for change in batch.changes]
-    return f'{_json(envelope)[:-1]},"changes":[{",".join(changes)}]}}'.encode()
+        changes = memoryview("".join(f"{_json(_change(change))}," for change in batch.changes).encode())
+    return b"".join((_json(envelope)[:-1].encode(), b',"changes":[', changes[:-1], b"]}"))
 
 
 def _json(value: object) -> str:
@@ -164,7 +180,9 @@ def _change(change: Change) -> dict[str, Any]:
 
 
 def _keys(batch: Batch) -> list[str]:
-    return [_key(c) for c in batch.changes] if batch.written is None else batch.written["key"].to_list()
+    if batch.written is None:
+        return [_key(change) for change in batch.changes]
+    return [answer["key"] for answer in json.loads(_yes_to_all(batch.written))["results"]]
 
 
 def _key(change: Change) -> str:
@@ -195,12 +213,12 @@ def _signature(key: bytes, message_id: str, timestamp: int, body: bytes) -> str:
 
 
 def _is_yes_to_all(batch: Batch, response: Response) -> bool:
-    """Whether the answer is, byte for byte, a compact ok to every row in order: the usual one, and it need not be parsed.
-    A key that JSON would have to escape makes another answer, which is parsed."""
-    if batch.written is None:
-        return False
-    yes = '","status":"ok"},{"key":"'.join(batch.written["key"].to_list())
-    return response.body == f'{{"results":[{{"key":"{yes}","status":"ok"}}]}}'.encode()
+    """Whether the answer is, byte for byte, a compact ok to every row in order: the usual one, and it need not be parsed."""
+    return batch.written is not None and response.body == _yes_to_all(batch.written)
+
+
+def _yes_to_all(written: Mapping[str, memoryview]) -> bytes:
+    return b"".join((b'{"results":[', written["yes"][:-1], b"]}"))
 
 
 def _results(batch: Batch, body: Mapping[str, Any]) -> Sequence[RowResult]:

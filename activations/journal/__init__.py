@@ -10,6 +10,7 @@ from activations.journal.records import (
     MessageInDoubt,
     OpenRow,
     OpenState,
+    RowInDoubt,
     RowOutcome,
     Span,
 )
@@ -23,6 +24,7 @@ __all__ = [
     "MessageInDoubt",
     "OpenRow",
     "OpenState",
+    "RowInDoubt",
     "RowOutcome",
     "Span",
     "open_journal",

@@ -78,16 +78,22 @@ class Base:
 
     def _identify(self, key_check: str) -> str:
         """The journal's id. With another hashing key no suppression and no message key would be found any more."""
-        with self._store.transaction():
+        known = self._meta()
+        if "journal_id" not in known:
             own = [("journal_id", uuid.uuid4().hex), ("key_check", key_check)]
-            self._store.many("insert into meta values (?, ?) on conflict do nothing", own)
-            if self._one("select value from meta where key = 'key_check'") != key_check:
-                raise SecretError(
-                    "is not the key this journal was written with",
-                    file="hash.key",
-                    fix="Restore both from the same backup; hosts that share a journal need the same hash.key, so copy it from the first one",
-                )
-            return str(self._one("select value from meta where key = 'journal_id'"))
+            with self._store.transaction():
+                self._store.many("insert into meta values (?, ?) on conflict do nothing", own)
+            known = self._meta()  # somebody may have been faster
+        if known["key_check"] != key_check:
+            raise SecretError(
+                "is not the key this journal was written with",
+                file="hash.key",
+                fix="Restore both from the same backup; hosts that share a journal need the same hash.key, so copy it from the first one",
+            )
+        return known["journal_id"]
+
+    def _meta(self) -> dict[str, str]:
+        return dict(self._store.rows("select key, value from meta"))
 
     # -- queries -----------------------------------------------------------------------------------------------
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
+from activations.journal.accounts import Accounts
 from activations.journal.base import iso, time
 from activations.journal.messages import Messages
 from activations.journal.records import (
@@ -27,7 +28,7 @@ from activations.model import Outcome
 _UNSETTLED = {Outcome.UNKNOWN: OpenState.IN_DOUBT, Outcome.REJECTED: OpenState.REJECTED}
 
 
-class Batches(Messages, Suppressions):
+class Batches(Messages, Suppressions, Accounts):
     # -- intents -----------------------------------------------------------------------------------------------
 
     def claim(
@@ -37,17 +38,22 @@ class Batches(Messages, Suppressions):
         span: Span,
         *,
         send_by: datetime,
+        account: str,
         channel: str,
         refuses: Callable[[frozenset[str]], Collection[int]],
         messages: Mapping[int, str],
-    ) -> Claim:
-        """Commit the intent to send a span. In the same transaction, suppressions are read again and every message
-        key is passed through its one-way door. `refuses` is given the digests of everybody who said no and returns the
-        positions that may not be sent; it is asked only when there are any, and the set is the same object until
-        somebody else says no."""
-        now = iso(self._now())
+    ) -> Claim | None:
+        """Commit the intent to send a span; None when the account wants to be left alone. In the same transaction,
+        suppressions are read again and every message key is passed through its one-way door. `refuses` is given the
+        digests of everybody who said no and returns the positions that may not be sent; it is asked only when there
+        are any, and the set is the same object until somebody else says no."""
 
-        def intend() -> Claim:
+        def intend() -> Claim | None:
+            moment = self._now()
+            until = self._once(("not before", account), lambda: self.not_before(account))
+            if until and until > moment:
+                return None
+            now = iso(moment)
             batch_id = int(
                 self._one(
                     "insert into batch (sync, run_id, first, count, state, epoch, claimed_at, send_by) values (?, ?, ?, ?, 'in_flight', ?, ?, ?) returning batch_id",
@@ -60,6 +66,27 @@ class Batches(Messages, Suppressions):
                 refused |= self._open_doors(allowed, lease.sync, batch_id, now)
             self._remark(batch_id, ((position, *verdict) for position, verdict in refused.items()))
             return Claim(batch_id=batch_id, span=span, send_by=send_by, refused=refused)
+
+        return self._together(lease, intend)
+
+    def renew(
+        self,
+        lease: Lease,
+        claim: Claim,
+        *,
+        send_by: datetime,
+        channel: str,
+        refuses: Callable[[frozenset[str]], Collection[int]],
+    ) -> bool:
+        """Commit that a later request of the same exchange may leave until `send_by`; false when somebody among its
+        rows has said no since the claim."""
+
+        def intend() -> bool:
+            if not self._suppressed(refuses, channel).keys() <= claim.refused.keys():
+                return False
+            extend = "update batch set send_by = ? where batch_id = ? and state = 'in_flight'"
+            self._store.run(extend, iso(send_by), claim.batch_id)
+            return True
 
         return self._together(lease, intend)
 
@@ -180,8 +207,8 @@ class Batches(Messages, Suppressions):
         """Recorded batches in the order of their outcomes."""
         return self._batches("b.sync = ? and b.state = 'recorded'", sync)
 
-    def merged(self, lease: Lease, up_to: int) -> None:
-        """The ledger has every outcome up to this one; what it says is dropped here."""
+    def merged(self, lease: Lease, up_to: int, run_ids: Sequence[str]) -> None:
+        """The ledger has every outcome up to this one, whose words are dropped here, and these runs."""
         done = "sync = ? and state = 'recorded' and outcome_seq <= ?"
         with self._fenced(lease):
             self._store.run(
@@ -192,6 +219,7 @@ class Batches(Messages, Suppressions):
                 f"update batch set state = 'merged', destination_keys = null where {done}",
                 *(lease.sync, up_to),
             )
+            self._store.many("update run set in_ledger = 1 where run_id = ?", [(i,) for i in run_ids])
 
     def position(self, sync: str) -> int:
         """The latest outcome of a sync: its ledger's position once everything is merged."""

@@ -23,6 +23,8 @@ class _Write(Generic[T]):
         self._result: T | None = None
         self._error: BaseException | None = None
         self.is_over = False
+        self.call = threading.Event()
+        """Set when the work is over, or when its thread is the one that commits next."""
 
     def run(self) -> None:
         self._result = self._work()
@@ -37,28 +39,33 @@ class _Write(Generic[T]):
 
 
 class GroupCommit:
-    """Runs every piece of work exactly once with effect, inside a transaction of `begin`."""
+    """Runs every piece of work exactly once with effect, inside a transaction of `begin`.
+
+    Nobody is woken in vain: a thread is called when its work is durable, or when it has to commit for those that wait.
+    """
 
     def __init__(self, begin: Callable[[], AbstractContextManager[None]]) -> None:
         self._begin = begin
-        self._changed = threading.Condition()
+        self._mutex = threading.Lock()
         self._waiting: list[_Write[Any]] = []
         self._is_busy = False
 
     def do(self, work: Callable[[], T]) -> T:
         """Returns what `work` returned, once it is durable; raises what it raised, and then nothing of it is."""
         write = _Write(work)
-        with self._changed:
+        with self._mutex:
             self._waiting.append(write)
-            self._changed.wait_for(lambda: write.is_over or not self._is_busy)
-            group, self._waiting = ([], self._waiting) if write.is_over else (self._waiting, [])
-            self._is_busy = self._is_busy or bool(group)
-        if group:
-            self._commit(group)
+            must_wait, self._is_busy = self._is_busy, True
+        if must_wait:
+            write.call.wait()
+        if not write.is_over:
+            self._commit()
         result: T = write.result()
         return result
 
-    def _commit(self, group: Sequence[_Write[Any]]) -> None:
+    def _commit(self) -> None:
+        with self._mutex:
+            group, self._waiting = self._waiting, []
         try:
             self._together(group)
         except BaseException as error:
@@ -66,11 +73,16 @@ class GroupCommit:
                 write.fail(error)
             raise
         finally:
-            with self._changed:
-                for write in group:
-                    write.is_over = True
-                self._is_busy = False
-                self._changed.notify_all()
+            for write in group:
+                write.is_over = True
+                write.call.set()
+            self._hand_on()
+
+    def _hand_on(self) -> None:
+        with self._mutex:
+            self._is_busy = bool(self._waiting)
+            if self._is_busy:
+                self._waiting[0].call.set()
 
     def _together(self, group: Sequence[_Write[Any]]) -> None:
         """One that fails takes nobody with it: then each has a transaction of its own."""

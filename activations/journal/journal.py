@@ -6,10 +6,9 @@ once the epoch is old; an outcome is kept until the warehouse has it.
 
 from __future__ import annotations
 
-from activations.journal.accounts import Accounts
 from activations.journal.batches import Batches
 from activations.journal.runs import Runs
 
 
-class Journal(Runs, Accounts, Batches):
+class Journal(Runs, Batches):
     """One journal on one store: SQLite beside the engine, or Postgres for several hosts."""

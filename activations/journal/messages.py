@@ -1,4 +1,4 @@
-"""The one-way door of every message, and what people decide about messages in doubt and refused rows."""
+"""The one-way door of every message, and what providers and people say about messages in doubt and refused rows."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from datetime import datetime
 
 from activations.errors import ActivationsError
 from activations.journal.base import Base
-from activations.journal.records import Claim, Lease, MessageInDoubt, RowOutcome
+from activations.journal.records import Claim, Lease, MessageInDoubt, RowInDoubt, RowOutcome
 from activations.model import Outcome
 
 _HANDLE = 12
@@ -74,6 +74,26 @@ class Messages(Base):
             ],
         )
 
+    # -- the provider says it -----------------------------------------------------------------------------------
+
+    def rows_in_doubt(self, sync: str) -> list[RowInDoubt]:
+        """Messages that may or may not have been sent, with the rows they belong to."""
+        rows = self._store.rows(
+            "select m.message_key, b.run_id, o.row_key, o.identity from message as m join batch as b using (batch_id) "
+            "join open_row as o on o.sync = m.sync and o.message_key = m.message_key where m.sync = ? and m.state = 'unknown'",
+            sync,
+        )
+        return [RowInDoubt(message_key=m, run_id=run, row_key=key, identity=i) for m, run, key, i in rows]
+
+    def confirm(self, lease: Lease, taken: Mapping[str, str]) -> None:
+        """The provider says that it took these messages: message key → its own id. What the next run makes of them:
+        see `mark_delivered`."""
+        with self._fenced(lease):
+            for key, provider_id in taken.items():
+                self._store.run("update message set provider_id = ? where message_key = ?", provider_id, key)
+                event = {"event": "message_confirmed", "provider_id": provider_id}
+                self._settle_as_sent(lease.sync, key, event)
+
     # -- a person decides --------------------------------------------------------------------------------------
 
     def retry_rejected(self, lease: Lease, *, by: str, note: str) -> int:
@@ -113,11 +133,7 @@ class Messages(Base):
         shut door: no request leaves, and the outcome `sent_before` brings it into the ledger."""
         with self._fenced(lease):
             key = self._in_doubt(lease.sync, handle)
-            self._store.run("update message set state = 'sent' where message_key = ?", key)
-            self._forget_open(lease.sync, key)
-            self._append_audit(
-                {"event": "message_delivered", "sync": lease.sync, "message": handle, "by": by, "note": note}
-            )
+            self._settle_as_sent(lease.sync, key, {"event": "message_delivered", "by": by, "note": note})
 
     def resend_as_new(self, lease: Lease, handle: str, *, by: str, second: str, note: str) -> None:
         """Two people accept that the message may arrive twice. What happened to the first one stays, under a key of
@@ -135,6 +151,11 @@ class Messages(Base):
             self._forget_open(lease.sync, key)
             event = {"event": "message_resent", "sync": lease.sync, "message": handle}
             self._append_audit(event | {"by": by, "second": second, "note": note})
+
+    def _settle_as_sent(self, sync: str, key: str, event: Mapping[str, str]) -> None:
+        self._store.run("update message set state = 'sent' where message_key = ?", key)
+        self._forget_open(sync, key)
+        self._append_audit({**event, "sync": sync, "message": key[:_HANDLE]})
 
     def _in_doubt(self, sync: str, handle: str) -> str:
         """The key of the one message in doubt that is called so."""

@@ -12,6 +12,7 @@ alter table lease drop column not_before;
 alter table lease drop column acquired_at;
 alter table lease add column until text;
 
+alter table run drop column expires_at;
 alter table run add column owner text not null default 'unknown';
 create index batch_by_outcome on batch (sync, outcome_seq);
 create index batch_by_run on batch (run_id);

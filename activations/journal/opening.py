@@ -7,7 +7,7 @@ from datetime import datetime
 
 from activations.config import Project
 from activations.digests import Digester
-from activations.errors import ActivationsError
+from activations.errors import PackageMissing
 from activations.journal.journal import Journal
 from activations.journal.sqlite import SQLiteStore
 from activations.journal.store import Store
@@ -30,7 +30,5 @@ def _open_postgres(project: Project) -> Store:
     try:
         from activations.journal.postgres import PostgresStore  # an extra that few have installed
     except ModuleNotFoundError as error:
-        raise ActivationsError(
-            f"the journal is on Postgres, and the package {error.name} is not installed. Run `pip install -r requirements-postgres.lock`"
-        ) from None
+        raise PackageMissing("the journal", error.name) from None
     return PostgresStore(project.journal_dsn(), schema=project.settings.journal.schema_name)

@@ -107,6 +107,16 @@ class MessageInDoubt:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RowInDoubt:
+    """A message nobody knows the fate of, as the engine names it."""
+
+    message_key: str
+    run_id: str
+    row_key: str
+    identity: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
     """A batch whose outcome is recorded but not yet in the ledger, or that was in flight when its engine died."""
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -22,16 +21,16 @@ class Runs(Base):
         *,
         content_hash: str | None = None,
         plan_path: Path | None = None,
-        expires_at: datetime | None = None,
+        in_ledger: bool = False,
     ) -> None:
-        """Insert or replace what is known about a run; plan facts once given are kept."""
+        """Insert or replace what is known about a run; plan facts once given are kept. `in_ledger`: the ledger knows it
+        as well."""
         with self._fenced(lease):
             self._store.run(
-                "insert into run (run_id, sync, epoch, owner, status, content_hash, plan_path, expires_at, summary, created_at, finished_at) "
+                "insert into run (run_id, sync, epoch, owner, status, content_hash, plan_path, summary, created_at, finished_at, in_ledger) "
                 "values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) on conflict (run_id) do update set "
-                "status = excluded.status, summary = excluded.summary, finished_at = excluded.finished_at, in_ledger = 0, "
-                "content_hash = coalesce(excluded.content_hash, run.content_hash), plan_path = coalesce(excluded.plan_path, run.plan_path), "
-                "expires_at = coalesce(excluded.expires_at, run.expires_at)",
+                "status = excluded.status, summary = excluded.summary, finished_at = excluded.finished_at, in_ledger = excluded.in_ledger, "
+                "content_hash = coalesce(excluded.content_hash, run.content_hash), plan_path = coalesce(excluded.plan_path, run.plan_path)",
                 run.run_id,
                 run.sync,
                 lease.epoch,
@@ -39,10 +38,10 @@ class Runs(Base):
                 run.run_status.value,
                 content_hash,
                 plan_path.name if plan_path else None,
-                iso(expires_at) if expires_at else None,
                 json.dumps(run.summary(), sort_keys=True),
                 iso(run.started_at or self._now()),
                 iso(run.finished_at) if run.finished_at else None,
+                int(in_ledger),
             )
 
     def last_runs(self) -> dict[str, dict[str, Any]]:
@@ -64,10 +63,6 @@ class Runs(Base):
 
     def _summaries(self, query: str, sync: str) -> list[dict[str, Any]]:
         return [json.loads(summary) for (summary,) in self._store.rows(query, sync)]
-
-    def runs_in_ledger(self, lease: Lease, run_ids: Iterable[str]) -> None:
-        with self._fenced(lease):
-            self._store.many("update run set in_ledger = 1 where run_id = ?", [(i,) for i in run_ids])
 
     def outcomes_of(self, run_id: str) -> Counter[Outcome]:
         """What became of a run's rows, by the batches that are recorded."""

@@ -31,7 +31,6 @@ create table run (
     status text not null,
     content_hash text,                   -- what an approval binds to
     plan_path text,
-    expires_at text,
     summary text not null,               -- SyncRun.summary() as JSON: counts and times
     in_ledger integer not null default 0,
     created_at text not null,

@@ -3,23 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import datetime, timedelta
 
-from activations.journal.base import Base, iso
+from activations.journal.base import Base, iso, time
+
+CLOCKS_DIFFER = timedelta(seconds=2)
+"""Twice the largest difference between the clocks of two hosts."""
 
 
 class Suppressions(Base):
-    def suppress(self, digests: Iterable[str], *, channel: str, reason: str, source: str) -> None:
-        """From the next claim on, nothing but a removal leaves for these digests on this channel (or `all`)."""
-        now = iso(self._now())
+    def suppress(self, digests: Iterable[str], *, channel: str, reason: str, source: str) -> datetime:
+        """From the next claim on, nothing but a removal leaves for these digests on this channel (or `all`). Returns
+        when that is effective: what was claimed before may have them in it, and may leave until then."""
         with self._store.transaction():
             self._next("suppression")
+            now = self._now()
             self._store.many(
                 "insert into suppression (digest, channel, reason, source, committed_at) values (?, ?, ?, ?, ?)",
-                [(digest, channel, reason, source, now) for digest in digests],
+                [(digest, channel, reason, source, iso(now)) for digest in digests],
             )
-            self._append_audit(
-                {"event": "suppressed", "channel": channel, "reason": reason, "source": source}
-            )
+            effective_at = max(now, self._last_departure() or now)
+            event = {"event": "suppressed", "channel": channel, "reason": reason, "source": source}
+            self._append_audit(event | {"effective_at": iso(effective_at)})
+        return effective_at
+
+    def _last_departure(self) -> datetime | None:
+        """Whoever claims and whoever suppresses come one after the other, so no other claim is without the "no"."""
+        send_by = time(self._one("select max(send_by) from batch where state = 'in_flight'"))
+        return send_by + CLOCKS_DIFFER if send_by else None
 
     def lift(self, digests: Iterable[str], *, channel: str, reason: str, source: str) -> int:
         """Take suppressions back; the number of lines that were there."""

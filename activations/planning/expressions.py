@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 
 import sqlglot.expressions as exp
@@ -32,6 +33,25 @@ def pipe(parts: Iterable[exp.Expr]) -> exp.Expr:
     for part in rest:
         result = exp.DPipe(this=result, expression=part, safe=True)
     return result
+
+
+_MOMENTS = {
+    "date": ("date", ""),
+    "timestamp": ("timestamp", " 00:00:00"),
+    "timestamp without time zone": ("timestamp", " 00:00:00"),
+    "timestamp with time zone": ("timestamptz", " 00:00:00+00"),
+}
+
+
+def in_calendar(value: exp.Expr, data_type: str) -> exp.Expr | None:
+    """Whether a date or a moment lies in the years 1 to 9999, the only ones ISO 8601 and Python have: warehouses also
+    know `infinity` and other millennia. None where the type has no such values."""
+    plain = re.sub(r"\([0-9]+\)", "", data_type.lower())
+    if plain not in _MOMENTS:
+        return None
+    kind, midnight = _MOMENTS[plain]
+    first, end = (exp.cast(literal(f"{day}{midnight}"), kind) for day in ("0001-01-01", "10000-01-01"))
+    return exp.and_(exp.GTE(this=value.copy(), expression=first), exp.LT(this=value.copy(), expression=end))
 
 
 MOST_ARGUMENTS = 90

@@ -60,6 +60,7 @@ def _write(readers: Iterable[pa.RecordBatchReader], draft: Path, path: Path) -> 
             for group in _row_groups(tally.counted(_batches(readers))):
                 writer = writer or _writer(stream, group.schema)
                 writer.write_table(group)
+                del group  # or it is held while the next one is collected
         finally:
             if writer:
                 writer.close()
@@ -100,11 +101,17 @@ def _row_groups(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
         waiting.append(batch)
         rows += batch.num_rows
         while rows >= WINDOW_ROWS:
-            table = pa.Table.from_batches(waiting)
-            yield table.slice(0, WINDOW_ROWS)
-            waiting, rows = table.slice(WINDOW_ROWS).to_batches(), rows - WINDOW_ROWS
+            rows -= WINDOW_ROWS
+            yield _first_group(waiting)
     if waiting or not rows:
         yield pa.Table.from_batches(waiting)
+
+
+def _first_group(waiting: list[pa.RecordBatch]) -> pa.Table:
+    """Taken away from what waits, so that nothing holds it once it is written."""
+    table = pa.Table.from_batches(waiting)
+    waiting[:] = table.slice(WINDOW_ROWS).to_batches()
+    return table.slice(0, WINDOW_ROWS)
 
 
 @dataclass(slots=True)

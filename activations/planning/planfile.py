@@ -9,8 +9,9 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +31,6 @@ WINDOW_ROWS = 20_000
 WINDOW_BYTES = 8_000_000
 """Of the file, compressed: of long rows fewer are read at once."""
 
-Prepare = Callable[[pl.DataFrame], pl.DataFrame]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlanRow:
@@ -48,25 +47,114 @@ class PlanRow:
     fields: Mapping[str, Any]
 
 
-@dataclass(frozen=True, eq=False)
-class PlanSlice:
-    """Some rows of a plan as columns; as rows only for whoever asks."""
+class Lines:
+    """A text for every row, one after the other in memory: those of a batch are one piece of it."""
+
+    def __init__(self, texts: pl.Series) -> None:
+        _, ends, text = texts.to_arrow(compat_level=pl.CompatLevel.oldest()).buffers()
+        self._ends, self._text = memoryview(ends).cast("q"), memoryview(text or b"")
+
+    def between(self, low: int, high: int) -> memoryview:
+        return self._text[self._ends[low] : self._ends[high]]
+
+
+class Totals:
+    """A number for every row, added up from the first row on: the sum for a batch is a difference."""
+
+    def __init__(self, numbers: pl.Series) -> None:
+        self._sums: list[int] = [0, *numbers.cum_sum().to_list()]
+
+    def between(self, low: int, high: int) -> int:
+        return self._sums[high] - self._sums[low]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Window:
+    """Rows that were read at once, and what was worked out for all of them together. Each call into a library of columns
+    gives Python's lock away, so whatever every batch needs is no column any more."""
 
     frame: pl.DataFrame
-    """The file's columns, `position`, and whatever the reader's `prepare` added."""
+    """`position`, the columns of the file, and any others."""
+    texts: Mapping[str, Lines] = field(default_factory=dict)
+    totals: Mapping[str, Totals] = field(default_factory=dict)
+
+    @cached_property
+    def first(self) -> int:
+        """The position of the first row."""
+        return int(self.frame["position"][0])
+
+
+Prepare = Callable[[pl.DataFrame], Window]
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """Some rows of a window that follow each other."""
+
+    window: Window
+    low: int
+    high: int
+
+    @property
+    def positions(self) -> range:
+        return range(self.window.first + self.low, self.window.first + self.high)
+
+    def without(self, positions: Collection[int]) -> list[_Part]:
+        """What is left, in as many parts as it takes."""
+        gone = [n - self.window.first for n in self.positions if n in positions]
+        pieces = zip([self.low, *(n + 1 for n in gone)], [*gone, self.high], strict=True)
+        return [_Part(self.window, low, high) for low, high in pieces]
+
+
+@dataclass(frozen=True, eq=False)
+class PlanSlice:
+    """Some rows of a plan, as text and numbers that were worked out before; as columns or rows only for whoever asks."""
+
+    parts: Sequence[_Part]
+
+    @classmethod
+    def whole(cls, window: Window) -> PlanSlice:
+        return cls([_Part(window, 0, window.frame.height)])
 
     def __len__(self) -> int:
-        return self.frame.height
+        return sum(part.high - part.low for part in self.parts)
+
+    @property
+    def positions(self) -> Iterator[int]:
+        return chain.from_iterable(part.positions for part in self.parts)
+
+    @property
+    def texts(self) -> list[str]:
+        """Names of the texts that every row has."""
+        return [
+            name for name in self.parts[0].window.texts if all(name in p.window.texts for p in self.parts)
+        ]
+
+    def text(self, name: str) -> memoryview:
+        """Of all rows, one after the other; a copy only where windows meet."""
+        pieces = [part.window.texts[name].between(part.low, part.high) for part in self.parts]
+        return pieces[0] if len(pieces) == 1 else memoryview(b"".join(pieces))
+
+    def total(self, name: str) -> int:
+        return sum(part.window.totals[name].between(part.low, part.high) for part in self.parts)
+
+    @cached_property
+    def frame(self) -> pl.DataFrame:
+        return pl.concat([part.window.frame[part.low : part.high] for part in self.parts], rechunk=False)
 
     @cached_property
     def rows(self) -> Sequence[PlanRow]:
-        return [_row(record) for record in self.frame.iter_rows(named=True)]
+        return _rows(self.frame)
 
-    def where(self, condition: pl.Expr) -> PlanSlice:
-        return PlanSlice(self.frame.filter(condition))
+    def rows_where(self, condition: pl.Expr) -> Sequence[PlanRow]:
+        return _rows(self.frame.filter(condition))
 
     def without(self, positions: Collection[int]) -> PlanSlice:
-        return self.where(~pl.col("position").is_in(list(positions))) if positions else self
+        return (
+            PlanSlice([left for part in self.parts for left in part.without(positions)])
+            if positions
+            else self
+        )
 
     def acknowledged(self) -> list[tuple[str, str, str | None]]:
         """Row key, identity and payload hash of every row."""
@@ -79,7 +167,7 @@ class PlanFile:
 
     path: Path
 
-    def open(self, prepare: Prepare = lambda frame: frame) -> PlanReader:
+    def open(self, prepare: Prepare = lambda frame: Window(frame=frame)) -> PlanReader:
         return PlanReader(self.path, prepare)
 
     def slice(self, first: int, count: int) -> Sequence[PlanRow]:
@@ -96,16 +184,16 @@ class PlanReader:
     def __init__(self, path: Path, prepare: Prepare) -> None:
         self._path, self._prepare = path, prepare
         self._rows, self._size = _rows_and_window(path)
-        self._windows: dict[int, _Window] = {}
+        self._windows: dict[int, _Once] = {}
         self._mutex = threading.Lock()
 
     def slice(self, first: int, count: int) -> PlanSlice:
         """The rows at positions `first` … `first + count - 1`."""
         end = first + count
         numbers = range(first // self._size, (end - 1) // self._size + 1)
-        frame = pl.concat([self._part(number, first, end) for number in numbers], rechunk=False)
+        parts = [self._part(number, first, end) for number in numbers]
         self._read_ahead(first, end)
-        return PlanSlice(frame)
+        return PlanSlice(parts)
 
     def _read_ahead(self, first: int, end: int) -> None:
         """Whoever has the first rows of a window reads the one after the next, which somebody else is reading: so two
@@ -114,19 +202,18 @@ class PlanReader:
         if first <= number * self._size and (number + 2) * self._size < self._rows:
             self._window(number + 2)
 
-    def _part(self, number: int, first: int, end: int) -> pl.DataFrame:
+    def _part(self, number: int, first: int, end: int) -> _Part:
         start = number * self._size
-        low = max(first - start, 0)
-        return self._window(number).slice(low, min(end - start, self._size) - low)
+        return _Part(self._window(number), max(first - start, 0), min(end - start, self._size))
 
-    def _window(self, number: int) -> pl.DataFrame:
+    def _window(self, number: int) -> Window:
         with self._mutex:
-            window = self._windows.setdefault(number, _Window())
+            window = self._windows.setdefault(number, _Once())
             while len(self._windows) > self._KEPT:
                 del self._windows[min(self._windows.keys() - {number})]
-        return window.frame(lambda: self._read(number))
+        return window.get(lambda: self._read(number))
 
-    def _read(self, number: int) -> pl.DataFrame:
+    def _read(self, number: int) -> Window:
         first = number * self._size
         plan = pl.scan_parquet(self._path).select(_SENT_COLUMNS)
         with _still_there(self._path):
@@ -152,18 +239,22 @@ def _still_there(path: Path) -> Iterator[None]:
         ) from None
 
 
-class _Window:
-    """Read by whoever comes first; the others wait for it and for nothing else."""
+class _Once:
+    """A window, read by whoever comes first; the others wait for it and for nothing else."""
 
     def __init__(self) -> None:
         self._mutex = threading.Lock()
-        self._frame: pl.DataFrame | None = None
+        self._window: Window | None = None
 
-    def frame(self, read: Callable[[], pl.DataFrame]) -> pl.DataFrame:
+    def get(self, read: Callable[[], Window]) -> Window:
         with self._mutex:
-            if self._frame is None:
-                self._frame = read()
-            return self._frame
+            if self._window is None:
+                self._window = read()
+            return self._window
+
+
+def _rows(frame: pl.DataFrame) -> list[PlanRow]:
+    return [_row(record) for record in frame.iter_rows(named=True)]
 
 
 def _row(record: dict[str, Any]) -> PlanRow:

@@ -18,12 +18,13 @@ from activations.digests import Digester
 from activations.errors import PlanRejected
 from activations.guards import Shape, checks, held_because
 from activations.manifest import Audience, Manifest, check_sync
-from activations.model import Counts, GuardCheck, Plan, SyncMode
+from activations.model import Counts, GuardCheck, Operation, Plan, SyncMode
 from activations.planning.freezing import Frozen, freeze
 from activations.planning.gate import check_relations, check_rules, check_spoken
+from activations.planning.inputs import Expectation, Finding, expected, read_audience, read_surroundings
 from activations.planning.refreshing import refresh
 from activations.planning.rows import SHARED, SUSPECTS, Rows
-from activations.planning.sieve import HELD, SOURCE, Sieve, sift
+from activations.planning.sieve import HELD, SOURCE, Sieve, is_worthwhile, sift
 from activations.planning.statements import (
     DIFFERENCE,
     DUPLICATES,
@@ -78,6 +79,8 @@ class FrozenPlan:
     """Row key and identity of refused rows that are no longer worth remembering."""
     suppressions: frozenset[str]
     """Every row was compared with these."""
+    afterwards: Expectation | None = None
+    """What the next plan finds, if this one is delivered whole."""
 
     @property
     def sendable_rows(self) -> int:
@@ -104,6 +107,7 @@ def make_plan(
         frozen=found.frozen,
         closed_rejections=found.closed_rejections,
         suppressions=frozenset(given.suppressions),
+        afterwards=found.afterwards,
     )
 
 
@@ -159,12 +163,58 @@ class _Compared:
     held: int
     frozen: Frozen
     closed_rejections: Sequence[tuple[str, str]]
+    audience: str | None = None
+    """Its content, where it was found on the way. See `planning/inputs.py`."""
+    afterwards: Expectation | None = None
 
 
 def _compared(session: Session, statements: Statements, given: PlanInput) -> _Compared:
     _load(session, given)
-    is_first = not given.open_rows.num_rows and not session.rows(statements.any_held())
-    return (_compared_first if is_first else _compared_with_held)(session, statements, given)
+    if not is_worthwhile(session, statements):
+        return _looked_at(session, statements, given, is_large=False)
+    last = expected(session, statements, given.ledger_position)
+    surroundings = read_surroundings(session, statements, list(OPEN_ROW_COLUMNS))
+    if last and last.surroundings == surroundings and last.audience == read_audience(session, statements):
+        return _as_expected(session, statements, given, last.finding)
+    found = _looked_at(session, statements, given, is_large=True)
+    finding = _next_finding(given, found)
+    if not finding:
+        return found
+    audience = found.audience or read_audience(session, statements)
+    return replace(
+        found, afterwards=Expectation(audience=audience, surroundings=surroundings, finding=finding)
+    )
+
+
+def _as_expected(session: Session, statements: Statements, given: PlanInput, finding: Finding) -> _Compared:
+    """Nothing to send, as was foreseen."""
+    reader = session.stream(Rows(statements).none(), STREAM_ROWS)
+    return _Compared(
+        scope=finding.scope,
+        difference=finding.difference,
+        asserted_again={},
+        held=finding.held,
+        frozen=freeze([reader], given.path),
+        closed_rejections=[],
+    )
+
+
+def _next_finding(given: PlanInput, found: _Compared) -> Finding | None:
+    """What the next plan finds of the same inputs once this one is delivered whole, where that is known."""
+    planned = {operation.value: found.difference.get(operation, 0) for operation in Operation}
+    left = {verdict: n for verdict, n in found.difference.items() if verdict not in planned}
+    if any(planned.values()) and (left or given.open_rows.num_rows):
+        return None
+    if found.closed_rejections:
+        return None
+    held = found.held + planned[Operation.ADDED] - planned[Operation.REMOVED]
+    return Finding(scope=found.scope, difference=left, held=held)
+
+
+def _looked_at(session: Session, statements: Statements, given: PlanInput, *, is_large: bool) -> _Compared:
+    if not given.open_rows.num_rows and not session.rows(statements.any_held()):
+        return _compared_first(session, statements, given)
+    return _compared_with_held(session, statements, given, is_large=is_large)
 
 
 def _load(session: Session, given: PlanInput) -> None:
@@ -204,9 +254,11 @@ def _first_verdicts(found: Mapping[str, int]) -> tuple[dict[str, int], dict[str,
 _SHARED = "invalid:shared_identifier"
 
 
-def _compared_with_held(session: Session, statements: Statements, given: PlanInput) -> _Compared:
+def _compared_with_held(
+    session: Session, statements: Statements, given: PlanInput, *, is_large: bool
+) -> _Compared:
     has_suppressions, has_open_rows = bool(given.suppressions), bool(given.open_rows.num_rows)
-    sifted = sift(session, statements, has_suppressions=has_suppressions)
+    sifted = sift(session, statements, has_suppressions=has_suppressions) if is_large else None
     people = Sieve(statements).people() if sifted and sifted.rules_are_single else None
     check_rules(session, statements, people)
     source = exp.to_table(SOURCE) if sifted else statements.source
@@ -218,7 +270,8 @@ def _compared_with_held(session: Session, statements: Statements, given: PlanInp
     again = dict(session.rows(Statements.asserted_again())) if has_open_rows else {}
     closed = session.rows(Statements.closed_rejections()) if has_open_rows else []
     holds = session.rows(statements.held_count())[0][0]
-    refresh(session, statements, given.path)
+    if is_large:
+        refresh(session, statements, given.path)
     return _Compared(
         scope=scope | {"in_scope": scope.get("in_scope", 0) + settled},
         difference=difference,
@@ -226,6 +279,7 @@ def _compared_with_held(session: Session, statements: Statements, given: PlanInp
         held=holds + settled,
         frozen=freeze(_streams(session, statements, source, has_suppressions, difference), given.path),
         closed_rejections=[(row[0], row[1]) for row in closed],
+        audience=sifted.audience if sifted else None,
     )
 
 

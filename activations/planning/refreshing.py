@@ -24,8 +24,6 @@ def sieve_file(plan: Path) -> Path:
 
 def refresh(session: Session, statements: Statements, plan: Path) -> None:
     """Write what the next merge should add to the snapshot, if anything."""
-    if not statements.has_sieve:
-        return
     reader = session.stream(statements.resifted(), STREAM_ROWS)
     batches = (batch for batch in reader if batch.num_rows)
     first = next(batches, None)

@@ -72,6 +72,16 @@ class Rows:
         )
         return self._finished(query)
 
+    def none(self) -> exp.Select:
+        """No row, with the columns of every row."""
+        types = {**_UNKNOWN, **dict.fromkeys(("row_key", "identity", "verdict", "payload_hash"), "text")}
+        types |= {"sieve": "bigint", "field_marks": "int[]"}
+        columns = [exp.alias_(_nothing(kind), name) for name, kind in types.items()]
+        nobody = exp.alias_(self.statements.source, "a", table=True)
+        return self._finished(
+            select(*columns, *self.statements.payload("a")).from_(nobody).where(exp.false())
+        )
+
     # -- identities that several new rows share ------------------------------------------------------------------
 
     def suspects(self) -> exp.Select:

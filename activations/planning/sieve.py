@@ -20,12 +20,15 @@ import sqlglot.expressions as exp
 from sqlglot import condition, select
 
 from activations.planning.expressions import table
+from activations.planning.inputs import content, sums
 from activations.planning.statements import OPEN_ROWS, SNAPSHOT, Statements
 from activations.warehouses import Session
 
 SIFTED, EXTRA, SOURCE, HELD = "planned_sifted", "planned_extra_keys", "planned_source", "planned_held"
 LARGEST_SHARE = 0.2
 """A larger share of rows to look at, and looking at all of them is as fast."""
+FEW = 10_000
+"""Rows of an audience of which all are looked at: finding out which have changed takes as long."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,12 +39,19 @@ class Sifted:
     """Rows of the audience that are what the destination holds."""
     rules_are_single: bool
     """No settled person has two rules."""
+    audience: str | None
+    """The content of the whole audience, where every row of it was compared once."""
+
+
+def is_worthwhile(session: Session, statements: Statements) -> bool:
+    """Whether it is cheaper to find out what has changed than to look at everybody."""
+    return statements.has_sieve and session.rows(statements.audience_size()) > [(FEW,)]
 
 
 def sift(session: Session, statements: Statements, *, has_suppressions: bool) -> Sifted | None:
-    """Make SOURCE and HELD; None when everything has to be looked at."""
+    """Make SOURCE and HELD; None when everything has to be looked at after all. Only where `is_worthwhile`."""
     sieve = Sieve(statements)
-    if not statements.has_sieve or not session.rows(sieve.any_hash()):
+    if not session.rows(sieve.any_hash()):
         return None
     [(rows,)], [(held,)] = session.rows(statements.audience_size()), session.rows(sieve.snapshot_size())
     session.keep(SIFTED, sieve.compare())
@@ -49,7 +59,8 @@ def sift(session: Session, statements: Statements, *, has_suppressions: bool) ->
     settled = pairs.get("settled", 0)
     if settled < (1 - LARGEST_SHARE) * rows or not settled:
         return None
-    single_rows = sum(pairs.get(kind, 0) for kind in ("settled", "differs", "new")) == rows
+    [(compared, *found)] = session.rows(sieve.compared())
+    single_rows = compared == rows
     single_held = sum(pairs.get(kind, 0) for kind in ("settled", "differs", "gone")) == held
     session.keep(
         EXTRA, sieve.extra_keys(repeated=not (single_rows and single_held), suppressed=has_suppressions)
@@ -59,7 +70,11 @@ def sift(session: Session, statements: Statements, *, has_suppressions: bool) ->
     [(near,)], [(near_held,)] = session.rows(_size(SOURCE)), session.rows(_size(HELD))
     if rows - near != held - near_held:
         return None
-    return Sifted(settled=rows - near, rules_are_single=single_rows)
+    return Sifted(
+        settled=rows - near,
+        rules_are_single=single_rows,
+        audience=content(rows, *found) if single_rows else None,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,17 +90,19 @@ class Sieve:
         return select("count(*)").from_(SNAPSHOT.copy()).where(self._mine())
 
     def compare(self) -> exp.Select:
-        """Every pair of audience row and snapshot row by kind; all settled pairs are one line."""
+        """Every pair of audience row and snapshot row by kind; all settled pairs are one line. With the sums of the
+        audience's rows, which cost little here."""
         kind = """case when a.sieve is null then 'gone' when s.place is null then 'new'
                   when a.is_wanted and a.sieve = s.sieve then 'settled' else 'differs' end"""
         paired = (
-            select("a.key", "s.place", exp.alias_(condition(kind), "kind"))
+            select("a.key", "a.sieve", "s.place", exp.alias_(condition(kind), "kind"))
             .from_(self._rows().subquery("a"))
             .join(self._acknowledged().subquery("s"), join_type="full", on="a.key = s.key")
         )
         one_line = "case when kind <> 'settled' then {name} end as {name}"
         return (
             select("kind", *(one_line.format(name=name) for name in ("key", "place")), "count(*) as pairs")
+            .select(*sums(self.statements.warehouse, [exp.column("sieve")]))
             .from_(paired.subquery("paired"))
             .group_by("1", "2", "3")
         )
@@ -93,6 +110,11 @@ class Sieve:
     @staticmethod
     def pairs() -> exp.Select:
         return select("kind", "cast(sum(pairs) as bigint)").from_(SIFTED).group_by("kind")
+
+    @staticmethod
+    def compared() -> exp.Select:
+        """How many rows of the audience, and their sums."""
+        return select("sum(pairs)", "sum(sum_0)", "sum(sum_1)").from_(SIFTED).where("kind <> 'gone'")
 
     def extra_keys(self, *, repeated: bool, suppressed: bool) -> exp.Expr:
         """Keys to look at whatever the hash says."""

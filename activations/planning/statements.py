@@ -25,7 +25,15 @@ from activations.config import Project, Sync
 from activations.digests import SEPARATOR, Digester
 from activations.manifest import Audience, Relation
 from activations.model import SyncMode
-from activations.planning.expressions import canonical, interleave, literal, pipe, table, text
+from activations.planning.expressions import (
+    canonical,
+    in_calendar,
+    interleave,
+    literal,
+    pipe,
+    table,
+    text,
+)
 from activations.planning.marks import mapping_mark, marked_columns
 from activations.warehouses import Warehouse
 
@@ -43,6 +51,8 @@ _FORMS = {
     "phone": r"^[+][1-9][0-9]{6,14}$",
 }
 _CONTROL = "[\x01-\x1f\x7f-\x9f]"
+_DUPLICATE_KEY, _IMPOSSIBLE_DATE = "invalid:duplicate_key", "invalid:impossible_date"
+"""The row is at fault, not the person: whom the destination holds stays there as they are."""
 _KEPT_IN_DIFFERENCE = (
     "row_key", "identity", "payload_hash", "sieve", "field_marks", "old_hash", "old_marks", "destination_key", "sealed",
 )  # fmt: skip
@@ -106,6 +116,7 @@ class Statements:
                 exp.alias_(self._person("a"), "person"),
                 exp.alias_(self._refusal(has_suppressions), "refusal"),
                 exp.alias_(self._nothing_given(), "nothing_given"),
+                exp.alias_(self._is_beyond_calendar(), "is_beyond_calendar"),
                 exp.alias_(self._deferral(), "deferral"),
                 exp.alias_(self.sieve("a"), "sieve"),
                 *self.payload("a"),
@@ -185,7 +196,7 @@ class Statements:
         )
         if self.sync.holdout is not None:
             case = case.when(condition("coalesce(h.is_held_out, true)"), literal("held_out"))
-        return case.when(condition(f"{DUPLICATES}.row_key is not null"), literal("invalid:duplicate_key"))
+        return case.when(condition(f"{DUPLICATES}.row_key is not null"), literal(_DUPLICATE_KEY))
 
     def _verdict(self) -> exp.Expr:
         """`in_scope`, or why not; exactly one rule decides."""
@@ -196,6 +207,7 @@ class Statements:
             .when(condition("g.refusal is not null"), condition("g.refusal"))
             .when(exp.and_(missing, condition("g.nothing_given")), literal("invalid:missing_identifier"))
             .when(missing.copy(), literal("invalid:malformed_identifier"))
+            .when(condition("g.is_beyond_calendar"), literal(_IMPOSSIBLE_DATE))
             .else_(literal("in_scope"))
         )
 
@@ -324,11 +336,22 @@ class Statements:
         return [exp.alias_(v, name, quoted=True) for v, name in zip(values, self.payload_names, strict=True)]
 
     def _value(self, column: str, alias: str) -> exp.Expr:
-        """As the audience has it, except what a columnar file cannot hold exactly."""
+        """As the audience has it, except what a columnar file cannot hold exactly, and dates that there are not."""
         data_type, value = self.audience.columns[column].data_type.lower(), exp.column(column, alias)
         if data_type in ("hugeint", "uhugeint"):  # Parquet would make it a double
             return exp.cast(value, "decimal(38, 0)")
+        if possible := self._in_calendar(column, alias):
+            return exp.case().when(possible, value)
         return exp.cast(value, "text") if data_type == "uuid" else value
+
+    def _in_calendar(self, column: str, alias: str) -> exp.Expr | None:
+        return in_calendar(exp.column(column, alias), self.column_types.get(column, ""))
+
+    def _is_beyond_calendar(self) -> exp.Expr:
+        """Whether a field holds a date that nobody could read: nothing of such a row is sent."""
+        fields = [self._in_calendar(mapping.column, "a") for mapping in self.sync.fields.values()]
+        beyond = [exp.not_(possible) for possible in fields if possible]
+        return exp.func("coalesce", exp.or_(*beyond), exp.false()) if beyond else exp.false()
 
     # -- known -------------------------------------------------------------------------------------------------
 
@@ -391,7 +414,7 @@ class Statements:
         return select("*").from_(compared.subquery("compared")).where("verdict <> 'unchanged'")
 
     def _state_verdict(self) -> exp.Expr:
-        kept = "k.row_key in (select row_key from planned_scope where verdict = 'invalid:duplicate_key')"
+        kept = f"k.row_key in (select row_key from {SCOPE} where verdict in ('{_DUPLICATE_KEY}', '{_IMPOSSIBLE_DATE}'))"
         leaves = "'removed'" if self.sync.mode is SyncMode.MIRROR else "'unchanged'"
         return condition(
             f"""case
@@ -433,7 +456,7 @@ class Statements:
             .group_by("identity")
         )
         holders = self._holders(is_sieved)
-        verdict = """case when d.verdict = 'added' and (d.row_key <> firsts.row_key or coalesce(d.row_key <> holders.row_key, false))
+        verdict = """case when d.verdict = 'added' and d.row_key <> coalesce(holders.row_key, firsts.row_key)
                      then 'invalid:shared_identifier' else d.verdict end as verdict"""
         on = "{0}.identity = d.identity and d.verdict = 'added'"
         return (

@@ -58,6 +58,13 @@ create table if not exists twilio_messages (
 );
 create index if not exists twilio_messages_recipient on twilio_messages (recipient);
 
+create table if not exists twilio_callbacks (
+    seq       integer primary key,
+    url       text not null,
+    signature text not null,
+    body      text not null
+);
+
 create table if not exists twilio_opt_outs (phone text primary key);
 
 create table if not exists meta_audiences (

@@ -25,7 +25,7 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import Request
-from starlette.responses import JSONResponse, RedirectResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.routing import BaseRoute, Mount, Route, Router
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -224,7 +224,12 @@ def _control_routes(sandbox: Sandbox) -> list[BaseRoute]:
             return JSONResponse([])
         return await _arm(request, sandbox)
 
+    async def callbacks(request: Request) -> Response:
+        lines = (json.dumps(callback) + "\n" for callback in sandbox.twilio.callbacks())
+        return PlainTextResponse("".join(lines))
+
     return [
+        Route("/_callbacks", callbacks, methods=["GET"]),
         Route("/_state", state, methods=["GET"]),
         Route("/_home", home, methods=["GET"]),
         Route("/_faults", faults, methods=["GET", "POST", "DELETE"]),

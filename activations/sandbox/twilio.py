@@ -6,6 +6,8 @@ Two endings stand for what cannot be told from a number: …0199 has opted out, 
 from __future__ import annotations
 
 import base64
+import hashlib
+import hmac
 import re
 import secrets
 import sqlite3
@@ -13,13 +15,14 @@ import time
 from collections.abc import Callable
 from email.utils import formatdate
 from typing import Any
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, urlencode
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from activations.sandbox.credentials import credentials_for
+from activations.sandbox.masking import mask_phone
 from activations.sandbox.state import Place, State
 
 MAX_BODY_CHARACTERS = 1_600
@@ -100,6 +103,11 @@ class TwilioStandIn:
                     "accepted" if form.get("MessagingServiceSid") else "queued",
                 ),
             )
+            if form.get("StatusCallback"):
+                db.execute(
+                    "insert into twilio_callbacks (url, signature, body) values (?, ?, ?)",
+                    _callback(form, sid),
+                )
         row = self.state.only("select * from twilio_messages where sid = ?", sid)
         return JSONResponse(_resource(row), status_code=201)
 
@@ -144,6 +152,14 @@ class TwilioStandIn:
             raise Refusal(404, 20404, "The requested resource was not found")
         return JSONResponse(_resource(row))
 
+    def callbacks(self) -> list[dict[str, Any]]:
+        """What the receivers of status callbacks would have been sent; the sandbox calls nobody."""
+        rows = self.state.rows("select url, signature, body from twilio_callbacks order by seq")
+        return [
+            {"url": row["url"], "headers": {"X-Twilio-Signature": row["signature"]}, "body": row["body"]}
+            for row in rows
+        ]
+
     def messages(self) -> list[tuple[str, str]]:
         """Number and text of every message, oldest first."""
         rows = self.state.rows("select recipient, body from twilio_messages order by sent_at, sid")
@@ -154,6 +170,25 @@ class TwilioStandIn:
             "messages": self.state.count("select count(*) from twilio_messages"),
             "recipients": self.state.count("select count(distinct recipient) from twilio_messages"),
         }
+
+
+def _callback(form: dict[str, str], sid: str) -> tuple[str, str, str]:
+    """URL, signature and body of the call that says the message was sent. Signed are the URL and every field, in
+    order of its name, one after the other. Numbers are masked: anybody on this machine may read it."""
+    account = credentials_for("twilio")
+    fields = {
+        "AccountSid": account["account_sid"],
+        "ApiVersion": "2010-04-01",
+        "From": form.get("From", ""),
+        "MessageSid": sid,
+        "MessageStatus": "sent",
+        "SmsSid": sid,
+        "SmsStatus": "sent",
+        "To": mask_phone(form["To"]),
+    }
+    signed = form["StatusCallback"] + "".join(name + value for name, value in sorted(fields.items()))
+    digest = hmac.new(account["auth_token"].encode(), signed.encode(), hashlib.sha1).digest()
+    return form["StatusCallback"], base64.b64encode(digest).decode("ascii"), urlencode(fields)
 
 
 def _resource(row: sqlite3.Row) -> dict[str, Any]:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -22,8 +23,12 @@ from activations.errors import RelationMissing, WarehouseError, WarehouseLocked
 from activations.manifest import Relation
 
 RETRY_SECONDS = 0.25
-LEAST_MEMORY, MOST_MEMORY = 150_000_000, 1_000_000_000
-"""Bytes, where project.yml says nothing."""
+WRITING_THREADS = 2
+READING_MEMORY, WRITING_MEMORY = 75_000_000, 32_000_000
+"""Bytes that a thread has at the least, where project.yml says nothing: every thread holds groups of rows of its own. What
+is written comes as a stream; more memory would keep blocks that nobody reads again."""
+MOST_MEMORY = 1_000_000_000
+"""Bytes of a session."""
 
 
 class DuckDBWarehouse:
@@ -111,7 +116,9 @@ class DuckDBWarehouse:
         while True:
             try:
                 return _hardened(
-                    duckdb.connect(str(self._path), read_only=read_only, config=self._config(spill))
+                    duckdb.connect(
+                        str(self._path), read_only=read_only, config=self._config(spill, read_only)
+                    )
                 )
             except duckdb.ConnectionException as error:
                 raise WarehouseLocked(
@@ -130,19 +137,21 @@ class DuckDBWarehouse:
                     f"{self._path.name} cannot be opened ({type(error).__name__}). Check `warehouse:` in project.yml"
                 ) from None
 
-    def _config(self, spill: str) -> dict[str, str | bool | int | float | list[str]]:
+    def _config(self, spill: str, read_only: bool) -> dict[str, str | bool | int | float | list[str]]:
         """Users' SQL stands behind the relations we read: it must reach no file and no Python variable."""
+        threads, memory = (_threads(), READING_MEMORY) if read_only else (WRITING_THREADS, WRITING_MEMORY)
         return {
             "enable_external_access": "false",
             "preserve_insertion_order": "false",  # takes memory, and every order that counts is asked for
-            "memory_limit": self._memory or f"{self._usual_memory() // 1_000_000}MB",
+            "memory_limit": self._memory or f"{self._usual_memory(threads * memory) // 1_000_000}MB",
+            "threads": threads,
             "temp_directory": spill,
         }
 
-    def _usual_memory(self) -> int:
+    def _usual_memory(self, least: int) -> int:
         """As much as the file is large, within bounds: what does not fit is spilled, and more makes nothing faster."""
         size = self._path.stat().st_size if self._path.exists() else 0
-        return min(max(size, LEAST_MEMORY), MOST_MEMORY)
+        return min(max(size, least), MOST_MEMORY)
 
 
 class DuckDBSession:
@@ -161,18 +170,20 @@ class DuckDBSession:
         return self._connection.sql(_sql(query)).to_arrow_reader(batch_rows)
 
     def load(self, name: str, table: pa.Table) -> None:
-        view = f"{name}_arrow"
-        self._connection.register(view, table)
-        self.keep(name, exp.select("*").from_(exp.to_table(view)))
-        self._connection.unregister(view)
+        self._connection.register(name, table)
 
     @contextmanager
     def offer(self, name: str, read: Callable[[], pa.RecordBatchReader]) -> Iterator[None]:
         self._connection.register(name, _Offer(read))
         try:
             yield
-        finally:
-            self._connection.unregister(name)
+        except BaseException:
+            with suppress(
+                duckdb.Error
+            ):  # while what failed is not cleaned up it says so, over the true reason
+                self._connection.unregister(name)
+            raise
+        self._connection.unregister(name)
 
     def keep(self, name: str, query: exp.Expr) -> None:
         table = exp.to_identifier(name, quoted=True).sql("duckdb")
@@ -204,6 +215,14 @@ class _Offer:
 
     def __arrow_c_stream__(self, requested_schema: object = None) -> object:
         return self._read().__arrow_c_stream__(requested_schema)
+
+
+@cache
+def _threads() -> int:
+    """As many as DuckDB takes by itself: it knows what a container may use."""
+    with duckdb.connect() as connection:
+        [(threads,)] = connection.execute("select current_setting('threads')").fetchall()
+    return int(threads)
 
 
 def _hardened(connection: duckdb.DuckDBPyConnection) -> duckdb.DuckDBPyConnection:

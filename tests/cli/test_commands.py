@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import sys
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from click.testing import Result
 from rich.console import Console
 from typer.testing import CliRunner
 
 from activations.cli import app as cli
 from activations.runner import Engine
+from tests.engine.test_feedback import TEXTS
 from tests.engine.world import World, cannot_connect, lost_after, refuse_rows
 
 
@@ -26,12 +30,12 @@ def messages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     return reachable(tmp_path, monkeypatch, "append")
 
 
-def reachable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str) -> World:
+def reachable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str, **sync: Any) -> World:
     """A world whose other side the commands reach: they build their own engine, we hand it our transport and clock."""
     monkeypatch.delenv("ACTIVATIONS_VAR", raising=False)
     monkeypatch.delenv("DBT_TARGET_PATH", raising=False)
     monkeypatch.setenv("ACTIVATIONS_SANDBOX_URL", "http://127.0.0.1:9")
-    world = World(tmp_path, mode=mode, guard={"floor_rows": 0})
+    world = World(tmp_path, mode=mode, **({"guard": {"floor_rows": 0}} | sync))
     monkeypatch.setattr(
         cli, "Engine", lambda project: Engine(project, clock=world.clock, transport=world._transport)
     )
@@ -128,6 +132,26 @@ def test_suppressing_reads_standard_input_and_shows_nobody(world: World) -> None
     )
 
 
+def test_callbacks_are_read_from_standard_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Here they are of nobody; what they settle: tests/engine/test_feedback.py."""
+    world = reachable(tmp_path, monkeypatch, "append", **TEXTS)
+    world.build()
+    line = json.dumps({"url": "https://hooks.example.com/twilio?message=1&run=2", "headers": {}, "body": ""})
+    done = invoke("feedback", "hook", "--json", stdin=f"{line}\n\n{line}\n")
+    assert json.loads(done.stdout) == {"callbacks": 2, "ignored": 2, "confirmed": 0}
+    said = " ".join(invoke("feedback", "hook", stdin=line).stdout.split())
+    assert said == (
+        "1 callbacks settle 0 messages in doubt; 1 are not signed by the provider or about no message of ours."
+    )
+
+
+def test_suppressing_says_from_when_it_holds(world: World) -> None:
+    said = invoke("suppress", "--reason", "objection", stdin="a\n").stdout
+    assert "Nothing leaves for them after 2026-01-05 12:00:00 UTC but removals" in said
+    done = json.loads(invoke("suppress", "--reason", "objection", "--json", stdin="a\n").stdout)
+    assert datetime.fromisoformat(done["effective_at"]) < world.clock.now() + timedelta(seconds=1)
+
+
 def test_explain_says_why(world: World) -> None:
     world.add("a", "b").block("b", "consent").run()
     assert data("explain", "a")[0]["held_by_destination"]
@@ -191,3 +215,20 @@ def test_a_message_in_doubt_is_listed_and_settled(messages: World) -> None:
     )
     assert data("resolve", "people", "--delivered", message["handle"], "--by", "ops", "--note", "log") == []
     assert "0 refused rows" in invoke("retry", "people", "--by", "ops").stdout
+
+
+@pytest.mark.parametrize("setting", ["warehouse", "journal"])
+def test_a_missing_package_is_named_with_the_command_that_installs_it(
+    world: World, monkeypatch: pytest.MonkeyPatch, setting: str
+) -> None:
+    module = {"warehouse": "activations.warehouses.postgres", "journal": "activations.journal.postgres"}
+    monkeypatch.delitem(sys.modules, module[setting], raising=False)
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    file = world.root / "activations/project.yml"
+    file.write_text(
+        yaml.safe_dump(yaml.safe_load(file.read_text()) | {setting: {"type": "postgres", "dsn": "env:DSN"}})
+    )
+    monkeypatch.setenv("DSN", "postgresql://localhost/none")
+    said = str(invoke("plan").exception)
+    assert said.startswith(f"the {setting} is on Postgres, and the package psycopg is not installed")
+    assert said.endswith("`pip install -r requirements-postgres.lock`")

@@ -29,7 +29,10 @@ TARGETS: dict[str, dict[str, Any]] = {
     "meta_custom_audience": {"audience_id": AUDIENCE},
     "webhook": {},
 }
-OPTIONS: dict[str, dict[str, Any]] = {"webhook": {"url": "https://hooks.example.com/activations"}}
+OPTIONS: dict[str, dict[str, Any]] = {
+    "twilio": {"status_callback": "https://hooks.example.com/twilio"},
+    "webhook": {"url": "https://hooks.example.com/activations"},
+}
 
 
 @pytest.fixture(scope="session")

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
-from activations.destinations.twilio import TwilioMessaging, TwilioTarget, render
+from activations.destinations.twilio import TwilioMessaging, TwilioTarget, render, signature
 from activations.errors import FatalDestinationError, UnreadableResponse
-from activations.model import Outcome, Response, SyncMode
+from activations.feedback import read_callbacks
+from activations.model import Callback, Confirmation, Outcome, Response, SyncMode
 from activations.sandbox.server import RunningSandbox
 from tests.contract.conftest import TARGETS, make
-from tests.contract.driver import Driver, a_batch, an_addition, canned
+from tests.contract.driver import Driver, a_batch, an_addition, canned, pseudonym
 
 SERVICE = "MG" + "0" * 32
 STOP = "Reply STOP to opt out."
@@ -93,6 +96,86 @@ def test_an_unclear_answer_is_never_a_no_that_could_be_sent_again(unclear: Respo
 def test_a_broken_sender_stops_the_run(code: int) -> None:
     with pytest.raises(FatalDestinationError, match=str(code)):
         send(answer(400, code=code))
+
+
+def test_the_signature_is_that_of_twilios_own_example() -> None:
+    caller = "+14158675309"
+    form = {"CallSid": "CA1234567890ABCDE", "Caller": caller, "Digits": "1234", "From": caller}
+    signed = signature("12345", "https://mycompany.com/myapp.php?foo=1&bar=2", form | {"To": "+18005551212"})
+    assert signed == "RSOYDt4T1cUTdK1PDd93/VVr8B8="
+
+
+@pytest.fixture
+def called_back(build: Any, driver: Driver, sandbox: RunningSandbox) -> tuple[TwilioMessaging, Callback]:
+    """The destination, and what the stand-in signed about the one message it took."""
+    twilio = build("twilio")
+    driver.run(twilio, [an_addition(0, {"phone": "+12125550123"}, {"items": 2})], run_id="run7")
+    [said] = read_callbacks(map(json.dumps, sandbox.sandbox.twilio.callbacks()))
+    return twilio, said
+
+
+def test_a_callback_names_the_message_the_attempt_and_twilios_id(
+    called_back: tuple[TwilioMessaging, Callback], sandbox: RunningSandbox
+) -> None:
+    twilio, said = called_back
+    [(sid,)] = sandbox.sandbox.state.rows("select sid from twilio_messages")
+    assert twilio.confirmation(said) == Confirmation(pseudonym=pseudonym(0), run_id="run7", provider_id=sid)
+    elsewhere = replace(said, url=said.url.replace("https://hooks.example.com", "http://10.0.0.7:8080"))
+    assert twilio.confirmation(elsewhere), "as a receiver behind a proxy sees its address"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda c: replace(c, url=c.url.replace("run7", "run8")),
+        lambda c: replace(c, url=c.url.replace(f"message={pseudonym(0)}", f"message={pseudonym(1)}")),
+        lambda c: replace(c, url=c.url.partition("?")[0]),
+        lambda c: replace(c, body=c.body.replace("MessageSid=SM", "MessageSid=SN")),
+        lambda c: replace(c, body=c.body + "&More=1"),
+        lambda c: replace(c, headers={"x-twilio-signature": "RSOYDt4T1cUTdK1PDd93/VVr8B8="}),
+        lambda c: replace(c, headers={"x-twilio-signature": "\N{SNOWMAN}"}),
+        lambda c: replace(c, headers={"x-twilio-signature": "\ud800"}),
+        lambda c: replace(c, headers={}),
+        lambda c: replace(c, body=c.body + "\ud800"),
+        lambda c: replace(c, url="https://[?message=1&run=2"),
+    ],
+)
+def test_an_altered_callback_says_nothing(
+    called_back: tuple[TwilioMessaging, Callback], change: Callable[[Callback], Callback]
+) -> None:
+    twilio, said = called_back
+    assert twilio.confirmation(change(said)) is None
+
+
+@pytest.mark.parametrize("query", ["", "message=1", "run=1", "other=1"])
+def test_a_signed_callback_about_somebody_elses_message_says_nothing(query: str) -> None:
+    twilio = make("twilio", {"account_sid": "AC" + "0" * 32, "auth_token": "t"})
+    url = f"https://hooks.example.com/twilio?{query}"
+    signed = {"x-twilio-signature": signature("t", url, {"MessageSid": "SM1"})}
+    assert twilio.confirmation(Callback(url=url, headers=signed, body="MessageSid=SM1")) is None
+
+
+def test_without_a_receiver_twilio_calls_nobody_back(
+    build: Any, driver: Driver, sandbox: RunningSandbox
+) -> None:
+    twilio = build("twilio", config={"status_callback": None})
+    driver.run(twilio, [an_addition(0, {"phone": "+12125550123"}, {"items": 2})])
+    assert sandbox.sandbox.twilio.callbacks() == []
+    assert len(sandbox.sandbox.twilio.messages()) == 1
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "http://hooks.example.com",
+        "https://u:p@hooks.example.com",
+        "https://h.example/x?y=1",
+        "https://h:8443/",
+    ],
+)
+def test_a_receiver_that_twilio_could_not_sign_for_does_not_load(address: str) -> None:
+    with pytest.raises(ValidationError, match="status_callback"):
+        make("twilio", {"account_sid": "AC", "auth_token": "t", "status_callback": address})
 
 
 def test_it_takes_messages_only_and_one_at_a_time() -> None:

@@ -62,6 +62,6 @@ def test_a_wait_that_the_jump_made_longer_is_told(world: World) -> None:
     world.add("a").run()
     world.other.always = None
     world.clock.moment -= JUMP
-    assert "left alone" in (world.run().error or "")
+    assert "asked to wait" in (world.run().error or "")
     world.clock.sleep(JUMP.total_seconds() + 60)
     assert world.run().delivered == 1

@@ -11,6 +11,7 @@ from datetime import date, datetime
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import SimpleNamespace
 from typing import Any
 from unicodedata import normalize
@@ -32,6 +33,7 @@ from activations.digests import Digester, forms_of_identity
 from activations.errors import BatchRefused
 from activations.model import AllDelivered, Batch, Outcome, Request, Response, SyncMode
 from activations.planning import PlanFile, PlanRow, PlanSlice, planfile
+from activations.planning.planfile import Lines, Totals, Window
 from tests.engine.world import World
 
 SECRET = "whsec_" + base64.b64encode(b"0123456789abcdef01234567").decode()
@@ -55,7 +57,7 @@ def rows_of(sync: Any) -> Rows:
 
 
 def prepared(sync: Any, frame: pl.DataFrame) -> PlanSlice:
-    return PlanSlice(Preparation(sync, HOOK.write)(frame.with_row_index("position", offset=7)))
+    return PlanSlice.whole(Preparation(sync, HOOK.write)(frame.with_row_index("position", offset=7)))
 
 
 def a_plan(
@@ -201,7 +203,7 @@ def test_the_weight_of_a_batch_is_at_least_its_body() -> None:
     sync = a_sync({"score": OnNull.OMIT, "note": OnNull.CLEAR})
     frame = a_plan(3, **columns).with_row_index("position")
     for write in (HOOK.write, lambda _: None):
-        rows = PlanSlice(Preparation(sync, write)(frame))
+        rows = PlanSlice.whole(Preparation(sync, write)(frame))
         body = next(HOOK.exchange(rows_of(sync).batch("run1", rows))).body
         assert len(body) <= weight(rows) <= len(body) + 2000
 
@@ -373,23 +375,50 @@ def file(tmp_path: Path, small_windows: None) -> PlanFile:
     return PlanFile(tmp_path / "plan.parquet")
 
 
+def with_names_and_lengths(frame: pl.DataFrame) -> Window:
+    keys = frame["row_key"]
+    return Window(
+        frame=frame, texts={"names": Lines(keys + ",")}, totals={"bytes": Totals(keys.str.len_bytes())}
+    )
+
+
 def test_slices_are_the_same_in_any_order_and_by_many_threads(file: PlanFile) -> None:
-    reader = file.open(lambda frame: frame.with_columns(doubled=pl.col("position") * 2))
+    reader = file.open(with_names_and_lengths)
     spans = [(first, count) for count in (1, 3, 7, 16) for first in range(40 - count + 1)]
     with ThreadPoolExecutor(8) as threads:
         found = list(threads.map(lambda span: reader.slice(*span), spans[::-1] + spans))
     for (first, count), some in zip(spans[::-1] + spans, found, strict=True):
-        assert [row.position for row in some.rows] == list(range(first, first + count))
-        assert [row.row_key for row in some.rows] == [f"p{n}" for n in range(first, first + count)]
-        assert some.frame["doubled"].to_list() == [2 * n for n in range(first, first + count)]
+        assert [*some.positions] == [row.position for row in some.rows] == list(range(first, first + count))
+        says_the_same(some, [f"p{n}" for n in range(first, first + count)])
+
+
+@given(st.integers(0, 30), st.integers(1, 10), st.frozensets(st.integers(0, 40)))
+def test_what_is_left_of_a_slice_says_what_its_rows_say(first: int, count: int, gone: frozenset[int]) -> None:
+    with TemporaryDirectory() as folder:
+        a_plan(40).write_parquet(Path(folder) / "plan.parquet")
+        some = (
+            PlanFile(Path(folder) / "plan.parquet")
+            .open(with_names_and_lengths)
+            .slice(first, count)
+            .without(gone)
+        )
+    left = [n for n in range(first, first + count) if n not in gone]
+    assert [*some.positions] == left
+    says_the_same(some, [f"p{n}" for n in left])
+
+
+def says_the_same(some: PlanSlice, keys: list[str]) -> None:
+    assert [row.row_key for row in some.rows] == keys
+    assert str(some.text("names"), "utf-8") == "".join(f"{key}," for key in keys)
+    assert (len(some), some.total("bytes")) == (len(keys), len("".join(keys)))
 
 
 def test_a_plan_that_is_sent_in_order_is_read_once(file: PlanFile) -> None:
     read: list[int] = []
 
-    def note(frame: pl.DataFrame) -> pl.DataFrame:
+    def note(frame: pl.DataFrame) -> Window:
         read.append(frame.height)
-        return frame
+        return Window(frame=frame)
 
     reader = file.open(note)
     for first in range(0, 40, 2):
@@ -402,7 +431,12 @@ def test_of_long_rows_fewer_are_read_at_once(tmp_path: Path, monkeypatch: pytest
     long = pl.Series(["".join(map(chr, range(n, n + 2000))) for n in range(100, 140)])
     a_plan(40, **{"f.text": long}).write_parquet(tmp_path / "plan.parquet", compression="uncompressed")
     read: list[int] = []
-    PlanFile(tmp_path / "plan.parquet").open(lambda frame: read.append(frame.height) or frame).slice(0, 1)
+
+    def note(frame: pl.DataFrame) -> Window:
+        read.append(frame.height)
+        return Window(frame=frame)
+
+    PlanFile(tmp_path / "plan.parquet").open(note).slice(0, 1)
     assert read
     assert read[0] <= 5
 
@@ -411,9 +445,9 @@ def test_windows_are_read_before_anybody_needs_them(file: PlanFile) -> None:
     """The one after the next, since somebody else is reading the next one: two are worked out at a time."""
     read: list[int] = []
 
-    def note(frame: pl.DataFrame) -> pl.DataFrame:
+    def note(frame: pl.DataFrame) -> Window:
         read.extend(frame["position"].head(1))
-        return frame
+        return Window(frame=frame)
 
     reader = file.open(note)
     found = []

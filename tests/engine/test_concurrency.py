@@ -5,9 +5,11 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
+from activations.journal import Journal
 from activations.model import Request, Response, RunStatus
 from tests.engine.world import OtherSide, World, refuse_batch_with
 
@@ -47,6 +49,29 @@ def test_every_row_is_sent_once_with_the_allowed_number_in_flight(parallel: Worl
     assert parallel.other.always.most == 8
     assert set(Counter(key for _, key, _ in parallel.other.received).values()) == {1}
     assert parallel.run().counts.planned == 0
+
+
+def test_an_answer_is_recorded_while_as_many_as_allowed_are_in_flight(
+    parallel: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parallel.configure_account(concurrency=2, batch_rows=2)
+    record, is_recording, have_met = Journal.record_delivered, threading.Event(), threading.Event()
+    recorder_and_two_requests = threading.Barrier(3, action=have_met.set)
+
+    def record_slowly(self: Journal, *arguments: Any, **options: Any) -> None:
+        if not is_recording.is_set():
+            is_recording.set()
+            recorder_and_two_requests.wait(timeout=10)
+        record(self, *arguments, **options)
+
+    def answer(other: OtherSide, request: Request) -> Response:
+        if is_recording.is_set() and not have_met.is_set():
+            recorder_and_two_requests.wait(timeout=10)
+        return other.accept(request)
+
+    monkeypatch.setattr(Journal, "record_delivered", record_slowly)
+    parallel.other.always = answer
+    assert parallel.run().delivered == 100
 
 
 def test_bad_rows_are_isolated_while_others_are_in_flight(parallel: World) -> None:

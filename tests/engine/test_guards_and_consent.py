@@ -9,9 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from activations.config import Guard
+from activations.destinations.base import Exchange
+from activations.destinations.webhook import SignedWebhook
 from activations.errors import ActivationsError, PlanRejected
 from activations.guards import Shape, checks, held_because
-from activations.model import Request, Response, RunStatus
+from activations.model import Batch, Request, Response, RunStatus, Wait
 from tests.engine.world import OtherSide, World
 
 
@@ -105,8 +107,6 @@ def test_consent_withdrawn_between_plan_and_send_is_honoured(
     """Two requests: while the first is under way, a person of the second withdraws."""
     from dataclasses import replace
 
-    from activations.destinations.webhook import SignedWebhook
-
     world = make_world()
     monkeypatch.setattr(SignedWebhook, "capabilities", replace(SignedWebhook.capabilities, max_batch_rows=1))
 
@@ -118,6 +118,43 @@ def test_consent_withdrawn_between_plan_and_send_is_honoured(
     run = world.add("a", "b", "c").run()
     assert (run.delivered, run.suppressed) == (2, 1)
     assert world.other.emails == {"a@example.com", "c@example.com"}
+
+
+@pytest.fixture
+def in_two_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A destination that is sent the rows once more after a minute, as a job that first has to be done."""
+    exchange = SignedWebhook.exchange
+
+    def twice(self: SignedWebhook, batch: Batch) -> Exchange:
+        yield from exchange(self, batch)
+        yield Wait(seconds=60)
+        return (yield from exchange(self, batch))
+
+    monkeypatch.setattr(SignedWebhook, "exchange", twice)
+
+
+@pytest.mark.usefixtures("in_two_steps")
+def test_an_exchange_that_takes_long_goes_on_while_nobody_says_no(world: World) -> None:
+    run = world.add("a", "b").run()
+    assert (run.delivered, run.requests) == (2, 2)
+
+
+@pytest.mark.usefixtures("in_two_steps")
+def test_an_exchange_ends_when_somebody_in_it_says_no(world: World) -> None:
+    """The second request leaves after the suppression is effective, so it may not leave at all."""
+    effective = []
+
+    def says_no(other: OtherSide, request: Request) -> Response:
+        said = world.engine().suppress(["b@example.com"], channel="email", reason="withdrawn", source="test")
+        effective.append(said.effective_at)
+        return other.accept(request)
+
+    world.other.script.append(says_no)
+    run = world.add("a", "b").run()
+    assert (world.other.requests, run.in_doubt) == (1, 2)
+    assert world.clock.now() > effective[0]
+    world.run()
+    assert world.other.emails == {"a@example.com"}
 
 
 def test_missing_rules_and_holdouts_are_errors_not_empty_audiences(make_world: Callable[..., World]) -> None:

@@ -301,7 +301,7 @@ def test_an_old_epoch_writes_nothing(tmp_path: Path) -> None:
     with journal.lease("people", "second"), pytest.raises(Fenced):
         journal.postpone(lease, "hook", FakeClock().now())
     with pytest.raises(Fenced):
-        journal.merged(Lease(sync="people", epoch=1), 1)
+        journal.merged(Lease(sync="people", epoch=1), 1, [])
     journal.close()
 
 
@@ -376,7 +376,7 @@ def test_waiting_workers_hear_of_a_retry_after() -> None:
     started = clock.monotonic()
     asleep = clock.sleep
 
-    def told_meanwhile(seconds: float) -> None:
+    def told_meanwhile(seconds: float, *_: object) -> None:
         clock.sleep = asleep  # type: ignore[method-assign]
         limiter.postpone(30)
         asleep(seconds)

@@ -1,9 +1,10 @@
-"""The sieve saves looking, never seeing: with it and without it a plan is the same plan."""
+"""What saves looking never saves seeing: with the sieve and without it, foreseen or not, a plan is the same plan."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -13,12 +14,32 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from activations.planning import planner, sieve
+from activations import ledger
+from activations.planning import inputs, planner, sieve
 from activations.planning.marks import changed_fields
 from activations.planning.planner import FrozenPlan
 from activations.warehouses.duckdb import DuckDBWarehouse
 from tests.engine.conftest import forget_environment
-from tests.engine.world import World, lost_after, lost_before, refuse_rows, status
+from tests.engine.world import World, cannot_connect, lost_after, lost_before, refuse_rows, status
+
+
+@pytest.fixture(autouse=True, scope="module")
+def a_dozen_is_not_few() -> Iterator[None]:
+    with patch.object(sieve, "FEW", -1):
+        yield
+
+
+def test_all_of_few_rows_are_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    forget_environment(monkeypatch)
+    world = World(tmp_path).add("1", "2")
+    world.run()
+    monkeypatch.setattr(sieve, "FEW", 2)
+    with always_sieved() as found, foreseen() as taken:
+        assert plan(world).plan.counts.unchanged == 2
+        assert (found, taken) == ([], [])
+        world.add("3").run()
+        assert len(found) == 1
+
 
 PEOPLE = [str(number) for number in range(1, 9)]
 EMAILS = [
@@ -36,6 +57,9 @@ EDITS = st.one_of(
     st.tuples(st.just("unknown"), PERSON, st.none()),
     st.tuples(st.just("hold out"), PERSON, st.none()),
     st.tuples(st.just("suppress"), PERSON, st.none()),
+    st.tuples(st.just("lift"), PERSON, st.none()),
+    st.tuples(st.just("retry"), st.none(), st.none()),
+    st.tuples(st.just("resync"), st.none(), st.none()),
     st.tuples(st.just("fields"), st.none(), st.sampled_from([{"score": "score"}, {"points": "score"}, {}])),
 )
 ANSWERS = {
@@ -43,11 +67,19 @@ ANSWERS = {
     "lost after": lost_after,
     "lost before": lost_before,
     "failed": status(500),
+    "not sent": cannot_connect,
     "some refused": refuse_rows(lambda c: "bad" in c["identifiers"].get("email", "")),
 }
 ROUNDS = st.lists(
     st.tuples(st.lists(EDITS, max_size=4), st.sampled_from(sorted(ANSWERS))), min_size=1, max_size=4
 )
+
+SMALL_ROUNDS = st.lists(
+    st.tuples(st.one_of(st.none(), EDITS), st.sampled_from(["ok", "ok", "ok", *sorted(ANSWERS)])),
+    min_size=2,
+    max_size=6,
+)
+"""At most one change at a time: after more of them, something is nearly always looked at."""
 
 
 class Numbered(World):
@@ -90,25 +122,59 @@ def edit(world: World, what: str, person: str, value: Any) -> None:
             world.held_out ^= {person}
         case "suppress":
             world.engine().suppress([person], channel="email", reason="unsubscribe", source="test")
+        case "lift":
+            world.engine().lift([person], channel="email", reason="subscribe", source="test")
+        case "retry":
+            world.engine().retry("people", by="somebody", note="test")
+        case "resync":
+            world.engine().resync("people", by="somebody", note="test")
         case "fields":
             world.configure(fields=value)
 
 
 @contextmanager
 def always_sieved() -> Iterator[list[sieve.Sifted | None]]:
-    """However large the share of rows that it leaves; yields what it found."""
+    """However large the share of rows that it leaves, and also when nothing changed; yields what it found."""
     found: list[sieve.Sifted | None] = []
+    real = inputs.expected
+
+    def surprised(*arguments: Any) -> inputs.Expectation | None:
+        last = real(*arguments)
+        return replace(last, surroundings="others") if last else None
 
     def sift(*arguments: Any, **options: Any) -> sieve.Sifted | None:
         found.append(sieve.sift(*arguments, **options))
         return found[-1]
 
-    with patch.object(sieve, "LARGEST_SHARE", 1.0), patch.object(planner, "sift", sift):
+    with (
+        patch.object(sieve, "LARGEST_SHARE", 1.0),
+        patch.object(planner, "sift", sift),
+        patch.object(planner, "expected", surprised),
+    ):
         yield found
 
 
-def never_sieved() -> Any:
-    return patch.object(planner, "sift", lambda *_, **__: None)
+@contextmanager
+def never_sieved() -> Iterator[None]:
+    with (
+        patch.object(planner, "sift", lambda *_, **__: None),
+        patch.object(planner, "expected", lambda *_: None),
+    ):
+        yield
+
+
+@contextmanager
+def foreseen() -> Iterator[list[inputs.Finding]]:
+    """Yields what plans took from the run before instead of looking."""
+    found: list[inputs.Finding] = []
+    real = planner._as_expected
+
+    def as_expected(*arguments: Any) -> Any:
+        found.append(arguments[-1])
+        return real(*arguments)
+
+    with patch.object(planner, "_as_expected", as_expected):
+        yield found
 
 
 def plan(world: World, name: str = "look.parquet") -> FrozenPlan:
@@ -164,6 +230,39 @@ def test_with_and_without_it_a_plan_is_the_same(
         with always_sieved():
             world.engine().sync("people")
         world.clock.sleep(1000)
+
+
+@pytest.mark.parametrize("mode", ["mirror", "upsert"])
+@given(rounds=SMALL_ROUNDS)
+@settings(
+    max_examples=12,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+def test_foreseen_or_not_a_plan_is_the_same(
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
+    mode: str,
+    rounds: list[tuple[tuple[str, str, Any] | None, str]],
+) -> None:
+    forget_environment(monkeypatch)
+    world = World(tmp_path_factory.mktemp("world"), mode=mode, holdout="control")
+    world.add(*PEOPLE).run()
+    for change, answer in rounds:
+        if change:
+            edit(world, *change)
+        assert_same_plan(world)
+        world.other.always = ANSWERS[answer]
+        world.engine().sync("people")
+        world.clock.sleep(1000)
+    assert_same_plan(world)
+
+
+def assert_same_plan(world: World) -> None:
+    world.build()
+    with never_sieved():
+        exact = facts(plan(world))
+    assert facts(plan(world)) == exact
 
 
 def look(world: World) -> sieve.Sifted | None:
@@ -287,3 +386,109 @@ def test_a_preview_leaves_nothing_behind(duckdb_world: World) -> None:
     world.store.execute("update activation.sync_snapshot set sieve = null")
     world.engine().plan("people")
     assert list(world.engine().plans.iterdir()) == []
+
+
+def is_foreseen(world: World) -> bool:
+    """Whether a plan of the world as it is now takes the last run's word; and that word is true."""
+    world.build()
+    with foreseen() as found:
+        assert_same_plan(world)
+    return bool(found)
+
+
+def test_what_was_delivered_whole_is_not_looked_at_again(world: World) -> None:
+    assert is_foreseen(world)
+    assert world.run().counts.unchanged == 8
+    assert is_foreseen(world)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        ("score", "1", 7),
+        ("email", "1", "new@example.com"),
+        ("drop", "1", None),
+        ("repeat", "1", None),
+        ("block", "1", "consent"),
+        ("unknown", "1", None),
+        ("hold out", "1", None),
+        ("suppress", "1", None),
+        ("resync", None, None),
+        ("fields", None, {"points": "score"}),
+    ],
+    ids=lambda change: change[0],
+)
+def test_whatever_changes_is_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: tuple[str, str, Any]
+) -> None:
+    forget_environment(monkeypatch)
+    world = World(tmp_path, holdout="control").add(*PEOPLE)
+    world.run()
+    assert is_foreseen(world)
+    edit(world, *change)
+    assert not is_foreseen(world)
+
+
+def test_a_change_that_was_taken_back_is_no_change(world: World) -> None:
+    world.set("1", score=7)
+    assert not is_foreseen(world)
+    world.set("1", score=1)
+    assert is_foreseen(world)
+
+
+def test_a_change_that_was_sent_and_taken_back_is_one(world: World) -> None:
+    """The inputs are those of the first run, and the destination is not what it was."""
+    world.set("1", score=7).run()
+    world.set("1", score=1)
+    assert not is_foreseen(world)
+
+
+def test_what_was_not_delivered_whole_is_looked_at_until_it_is(world: World) -> None:
+    world.set("1", score=7)
+    world.other.script.append(status(500))
+    world.run()
+    assert not is_foreseen(world)
+    world.run()
+    world.clock.sleep(1000)
+    world.run()
+    assert world.run().counts.unchanged == 8, "nothing is open any more"
+    assert is_foreseen(world)
+
+
+def test_what_could_not_be_sent_is_looked_at(world: World) -> None:
+    """Nothing is open then, and the ledger stands where it stood."""
+    world.set("1", score=7)
+    world.other.always = cannot_connect
+    world.run()
+    assert not is_foreseen(world)
+
+
+def test_the_word_of_a_run_before_the_last_does_not_count(world: World) -> None:
+    """The last one died before it could say anything, and the audience is again what it was before."""
+    world.set("1", score=7)
+    with patch.object(ledger, "expect", lambda *_: None):
+        world.run()
+    world.set("1", score=1)
+    assert not is_foreseen(world)
+
+
+def test_a_refused_row_that_nobody_corrected_is_no_reason_to_look(world: World) -> None:
+    world.set("1", email="bad@example.com")
+    world.other.always = ANSWERS["some refused"]
+    world.run()
+    assert world.run().counts.waiting == 1
+    assert is_foreseen(world)
+    world.engine().retry("people", by="somebody", note="test")
+    assert not is_foreseen(world)
+
+
+def test_a_snapshot_that_lost_rows_is_looked_at(world: World) -> None:
+    world.store.execute("delete from activation.sync_snapshot where primary_key = '1'")
+    assert not is_foreseen(world)
+
+
+def test_what_the_sieve_saw_of_the_audience_is_all_of_it(world: World) -> None:
+    world.set("1", score=7).block("2", "consent").drop("3").add("9")
+    with always_sieved():
+        world.run()
+    assert is_foreseen(world)

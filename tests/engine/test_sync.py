@@ -109,6 +109,60 @@ def test_a_key_that_becomes_ambiguous_is_not_removed(world: World) -> None:
     assert len(world.other.held) == 2
 
 
+def dated(world: World, a: str) -> None:
+    """The audience, with this moment of `a` and another one of everybody else."""
+    kind = a.split(maxsplit=1)[0]
+    world.build().store.execute(
+        "create table audiences.undated as select * from audiences.aud_people",
+        "drop table audiences.aud_people",
+        f"create view audiences.aud_people as select person_id, email, event_id, case when person_id = 'a' then {a} else {kind} '2026-02-28' end as score from audiences.undated",
+    )
+
+
+@pytest.mark.parametrize(
+    "impossible",
+    [
+        "date 'infinity'",
+        "date '-infinity'",
+        "date '12000-01-01'",
+        "date '0001-01-01' - 1",
+        "timestamp 'infinity'",
+        "timestamp '10000-01-01 00:00:00'",
+        "timestamptz '-infinity'",
+        "timestamptz '10000-01-01 00:00:00+00'",
+    ],
+)
+def test_a_date_beyond_the_calendar_costs_its_own_row_only(world: World, impossible: str) -> None:
+    dated(world.add("a", "b"), impossible)
+    run = world.engine().sync("people")
+    assert (run.delivered, dict(run.counts.invalid_by_reason)) == (1, {"impossible_date": 1})
+    assert run.counts.adds_up
+    assert world.other.emails == {"b@example.com"}
+
+
+@pytest.mark.parametrize(
+    ("last", "sent"),
+    [
+        ("date '0001-01-01'", "0001-01-01"),
+        ("timestamp '9999-12-31 23:59:59'", "9999-12-31T23:59:59+00:00"),
+        ("timestamptz '9999-12-31 23:59:59+00'", "9999-12-31T23:59:59+00:00"),
+    ],
+)
+def test_the_first_and_the_last_day_of_the_calendar_are_dates(world: World, last: str, sent: str) -> None:
+    dated(world.add("a", "b"), last)
+    assert world.engine().sync("people").delivered == 2
+    assert sent in {row["score"] for row in world.other.held.values()}
+
+
+def test_a_date_that_becomes_impossible_removes_nobody(world: World) -> None:
+    dated(world.add("a", "b"), "date '2026-01-01'")
+    world.engine().sync("people")
+    dated_again = "create or replace view audiences.aud_people as select person_id, email, event_id, date 'infinity' as score from audiences.undated"
+    world.store.execute(dated_again)
+    run = world.engine().sync("people")
+    assert (run.counts.removed, run.counts.invalid, len(world.other.held)) == (0, 2, 2)
+
+
 def test_one_address_belongs_to_one_person(world: World) -> None:
     world.add("a", email="shared@example.com").add("b", email="shared@example.com")
     run = world.run()
@@ -118,6 +172,16 @@ def test_one_address_belongs_to_one_person(world: World) -> None:
     assert (after.counts.removed, after.counts.added) == (1, 0)
     assert world.run().counts.added == 1
     assert world.other.emails == {"shared@example.com"}
+
+
+def test_who_may_have_an_address_already_keeps_it(world: World) -> None:
+    """Also while nobody knows, and though the newcomer's key is the smaller one."""
+    world.other.script.append(lost_after)
+    world.add("b", email="shared@example.com").run()
+    world.clock.sleep(1000)
+    run = world.add("a", email="shared@example.com").run()
+    assert (run.delivered, dict(run.counts.invalid_by_reason)) == (1, {"shared_identifier": 1})
+    assert [key for (key,) in world.query("select primary_key from activation.sync_snapshot")] == ["b"]
 
 
 def test_one_bad_row_costs_one_row(world: World) -> None:

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import yaml
@@ -16,6 +17,14 @@ from activations.delivery.transport import NoAnswer, NotSent
 from activations.model import Request, Response
 from activations.runner import Engine, load_project
 from tests.warehouses.stores import NewStore, Table, duckdb_store
+
+ACCOUNT = {
+    "kind": "webhook",
+    "environment": "sandbox",
+    "url": "https://hooks.example.com/x",
+    "signing_secret": "env:NOT_SET",
+    "concurrency": 1,
+}
 
 Answer = Callable[["OtherSide", Request], Response]
 
@@ -52,8 +61,9 @@ class FakeClock:
     def monotonic(self) -> float:
         return (self.moment - datetime(2026, 1, 1)).total_seconds()
 
-    def sleep(self, seconds: float) -> None:
-        self.moment += timedelta(seconds=seconds)
+    def sleep(self, seconds: float, unless: Event | None = None) -> None:
+        if unless is None or not unless.is_set():
+            self.moment += timedelta(seconds=seconds)
 
 
 class OtherSide:
@@ -140,13 +150,20 @@ class World:
     """Build it in a temporary folder, change the audience, run the sync, look at the other side."""
 
     def __init__(
-        self, root: Path, *, mode: str = "mirror", new_store: NewStore = duckdb_store, **sync: Any
+        self,
+        root: Path,
+        *,
+        mode: str = "mirror",
+        new_store: NewStore = duckdb_store,
+        account: Mapping[str, Any] | None = None,
+        **sync: Any,
     ) -> None:
         self.root, self.clock, self.other = root, FakeClock(), OtherSide()
         self.store = new_store(root / "var")
         self.sync_file = root / "activations/syncs/people.yml"
         self.audience_key = ["person_id", "event_id"] if mode == "append" else ["person_id"]
-        self._write_files(mode, sync)
+        self.channel = sync.get("channel", "email")
+        self._write_files(mode, account or ACCOUNT, sync)
         self.rows: list[dict[str, Any]] = []
         self.eligible: dict[str, str | None] = {}
         self.held_out: set[str] = set()
@@ -188,7 +205,10 @@ class World:
         """What dbt would do: audience, eligibility and holdouts as tables."""
         now = self.clock.moment
         audience = [[row[name] for name in AUDIENCE_TYPES] for row in self.rows]
-        rules = [_rule(p, reason, now) for p, reason in [*self.eligible.items(), ("somebody", "consent")]]
+        rules = [
+            _rule(p, self.channel, reason, now)
+            for p, reason in [*self.eligible.items(), ("somebody", "consent")]
+        ]
         holdouts = [["control", p, p in self.held_out, now] for p in [*self.eligible, "somebody"]]
         self.store.replace(
             Table("audiences", "aud_people", AUDIENCE_TYPES, audience),
@@ -223,20 +243,13 @@ class World:
 
     # -- files -------------------------------------------------------------------------------------------------
 
-    def _write_files(self, mode: str, sync: Mapping[str, Any]) -> None:
+    def _write_files(self, mode: str, account: Mapping[str, Any], sync: Mapping[str, Any]) -> None:
         home = self.root / "activations"
         (home / "syncs").mkdir(parents=True)
         (home / "project.yml").write_text(
             yaml.safe_dump({"warehouse": dict(self.store.settings), "journal": dict(self.store.journal)})
         )
-        account = {
-            "kind": "webhook",
-            "environment": "sandbox",
-            "url": "https://hooks.example.com/x",
-            "signing_secret": "env:NOT_SET",
-            "concurrency": 1,
-        }
-        (home / "destinations.yml").write_text(yaml.safe_dump({"destinations": {"hook": account}}))
+        (home / "destinations.yml").write_text(yaml.safe_dump({"destinations": {"hook": dict(account)}}))
         document = {
             "audience": "aud_people",
             "destination": "hook",
@@ -254,15 +267,16 @@ class World:
         self._write_manifest()
 
     def _write_manifest(self) -> None:
+        pii = "phone" if self.channel == "sms" else "email"
         columns = {
             name: {
                 "name": name,
                 "data_type": kind,
-                "config": {"meta": {"pii": "email"} if name == "email" else {}},
+                "config": {"meta": {"pii": pii} if name == "email" else {}},
             }
             for name, kind in AUDIENCE_TYPES.items()
         }
-        meta = {"primary_key": self.audience_key, "purpose": "marketing", "channels": ["email"]}
+        meta = {"primary_key": self.audience_key, "purpose": "marketing", "channels": [self.channel]}
         audience = _node(
             "aud_people", "audiences", "public", columns, {"contract": {"enforced": True}, "meta": meta}
         )
@@ -277,10 +291,10 @@ class World:
         (target / "manifest.json").write_text(json.dumps({"nodes": nodes}))
 
 
-def _rule(person: str, reason: str | None, now: datetime) -> list[Any]:
+def _rule(person: str, channel: str, reason: str | None, now: datetime) -> list[Any]:
     deferred = reason == "deferred"
     blocker = None if deferred else reason
-    return [person, "email", "marketing", blocker is None, deferred, blocker, reason or "", None, now]
+    return [person, channel, "marketing", blocker is None, deferred, blocker, reason or "", None, now]
 
 
 def _node(

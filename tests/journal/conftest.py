@@ -95,14 +95,15 @@ def save_run(journal: Journal, lease: Lease, run_id: str = RUN, **facts: Any) ->
 
 
 def claimed(journal: Journal, lease: Lease, *, first: int = 0, count: int = 2, **options: Any) -> Claim:
-    given: dict[str, Any] = {"channel": "email", "refuses": lambda _: [], "messages": {}}
-    return journal.claim(
+    given: dict[str, Any] = {"account": ACCOUNT, "channel": "email", "refuses": lambda _: [], "messages": {}}
+    claim = journal.claim(
         lease,
         options.pop("run_id", RUN),
         Span(first=first, count=count),
-        send_by=datetime(2026, 1, 6),
-        **(given | options),
+        **({"send_by": datetime(2026, 1, 6)} | given | options),
     )
+    assert claim is not None
+    return claim
 
 
 def outcome(position: int, found: Outcome, **facts: Any) -> RowOutcome:

@@ -19,12 +19,13 @@ class Disk:
         self.durable: list[int] = []
         self.commits = 0
         self.error: BaseException | None = None
-        self.gate = threading.Event()
+        self.is_asked, self.gate = threading.Event(), threading.Event()
         self._pending: list[int] = []
 
     @contextmanager
     def begin(self) -> Iterator[None]:
         self._pending = []
+        self.is_asked.set()
         yield
         self.gate.wait(5)
         if self.error:
@@ -54,8 +55,7 @@ def together(disk: Disk, works: list[Callable[[], int]]) -> list[int | BaseExcep
 
     with ThreadPoolExecutor(len(works)) as threads:
         first = threads.submit(result, works[0])
-        while not commits._is_busy:
-            pass
+        disk.is_asked.wait(5)
         others = [threads.submit(result, work) for work in works[1:]]
         while len(commits._waiting) < len(others):
             pass

@@ -5,14 +5,16 @@ from __future__ import annotations
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import pairwise
+from typing import Any
 
 import pytest
 
 from activations.errors import ActivationsError, Fenced, SecretError, SyncBusy
-from activations.journal import Journal, Lease, OpenState, RowOutcome
-from activations.model import Outcome
+from activations.journal import Journal, Lease, OpenState, RowOutcome, Span
+from activations.model import Outcome, SyncRun
 from tests.journal.conftest import (
     ACCOUNT,
     BY,
@@ -55,18 +57,21 @@ def test_an_old_epoch_writes_nothing(journals: Journals) -> None:
         for write in (
             lambda: claimed(journal, old),
             lambda: journal.release(old, claim, {}),
+            lambda: journal.renew(
+                old, claim, send_by=datetime(2026, 1, 7), channel="email", refuses=lambda _: []
+            ),
             lambda: journal.record(
                 old, claim, [], messages={}, settle_seconds=0, sent_at=datetime(2026, 1, 5)
             ),
             lambda: journal.record_delivered(old, claim, rows=2, keys=list, sent_at=datetime(2026, 1, 5)),
             lambda: journal.record_lost(old, journal.in_flight(SYNC)[0], [], {}, 0),
-            lambda: journal.merged(old, 1),
+            lambda: journal.merged(old, 1, [RUN]),
             lambda: journal.postpone(old, ACCOUNT, datetime(2027, 1, 1)),
             lambda: journal.forget(old, **BY),
             lambda: journal.forget_rejected(old, []),
             lambda: journal.retry_rejected(old, **BY),
+            lambda: journal.confirm(old, {"a": "SM1"}),
             lambda: journal.use_approval(old, "hash", RUN),
-            lambda: journal.runs_in_ledger(old, [RUN]),
             lambda: save_run(journal, old),
         ):
             with pytest.raises(Fenced, match="a newer engine took over the sync `people`"):
@@ -162,6 +167,26 @@ def test_who_said_no_meanwhile_is_refused_with_the_intent(journals: Journals, le
     assert batch.exceptions == [(1, Outcome.SUPPRESSED, "suppressed")]
     journals.open().lift(["d1"], channel="email", reason="mistake", source="test")
     assert claimed(sender, lease, refuses=refuses, messages={1: "b"}).refused == {}, "its door stayed open"
+
+
+def test_a_no_is_effective_once_what_was_claimed_before_cannot_leave_any_more(
+    journals: Journals, lease: Lease
+) -> None:
+    sender, other = journals.open(), journals.open()
+
+    def effective_after() -> float:
+        said = journals.clock.moment
+        effective_at = other.suppress(["d"], channel="email", reason="stop", source="test")
+        return (effective_at - said).total_seconds()
+
+    assert effective_after() < 0.1, "nothing is under way"
+    claim = claimed(sender, lease, send_by=later(journals, 8))
+    assert effective_after() == pytest.approx(8 + 2, abs=0.1)
+    sender.release(lease, claim, {})
+    assert effective_after() < 0.1
+    claimed(sender, lease, send_by=later(journals, 8))
+    journals.clock.sleep(60)
+    assert effective_after() < 0.1, "what a dead engine had claimed does not leave any more"
 
 
 def test_the_digests_are_read_again_only_when_somebody_said_no(journals: Journals) -> None:
@@ -273,10 +298,10 @@ def test_what_the_ledger_has_is_dropped_here(journal: Journal, lease: Lease) -> 
     assert first.destination_keys == ["k0", None]
     assert list(first.exceptions) == [(1, REJECTED, "bad")]
     assert journal.plans_in_use() == {f"{RUN}.parquet"}
-    journal.merged(lease, first.outcome_seq or 0)
+    journal.merged(lease, first.outcome_seq or 0, [])
     assert journal.unmerged(SYNC) == [second]
     assert (journal.merged_through(SYNC), journal.position(SYNC)) == (1, 2)
-    journal.merged(lease, 2)
+    journal.merged(lease, 2, [])
     assert (journal.unmerged(SYNC), journal.plans_in_use()) == ([], set())
     assert journal.outcomes_of(RUN) == {DELIVERED: 2, REJECTED: 1}, "the tally stays"
 
@@ -297,6 +322,19 @@ def test_a_run_is_unfinished_until_it_says_otherwise(journal: Journal, lease: Le
     assert journal.last_runs()[SYNC]["run_status"] == "running"
     assert journal.runs_for_ledger(SYNC) == []
     assert journal.held_plan(SYNC) is None
+
+
+def test_a_finished_run_is_for_the_ledger_until_that_has_it(journal: Journal, lease: Lease) -> None:
+    [summary] = journal.unfinished_runs(SYNC)
+    finished = replace(SyncRun.from_summary(summary), finished_at=datetime(2026, 1, 6))
+    journal.save_run(lease, finished)
+    assert [run["run_id"] for run in journal.runs_for_ledger(SYNC)] == [RUN]
+    journal.merged(lease, 0, [RUN])
+    assert journal.runs_for_ledger(SYNC) == []
+    journal.save_run(lease, finished)
+    assert [run["run_id"] for run in journal.runs_for_ledger(SYNC)] == [RUN], "it was said anew"
+    journal.save_run(lease, finished, in_ledger=True)
+    assert journal.runs_for_ledger(SYNC) == []
 
 
 def test_an_approval_is_for_one_plan_once_and_for_a_time(journals: Journals, lease: Lease) -> None:
@@ -321,6 +359,18 @@ def test_the_longer_wait_wins(journals: Journals, lease: Lease) -> None:
         journal.postpone(lease, ACCOUNT, until)
     assert journals.open().not_before(ACCOUNT) == long
     assert journal.not_before("another") is None
+
+
+def test_nothing_is_claimed_before_the_account_wants_to_be_called(journals: Journals, lease: Lease) -> None:
+    journal, until = journals.open(), later(journals, 90)
+    span = Span(first=0, count=1)
+    given: dict[str, Any] = {"channel": "email", "refuses": lambda _: [], "messages": {0: "a"}}
+    journals.open().postpone(lease, ACCOUNT, until)
+    assert journal.claim(lease, RUN, span, send_by=until, account=ACCOUNT, **given) is None
+    assert journal.in_flight(SYNC) == []
+    assert claimed(journal, lease, account="another").refused == {}
+    journals.clock.sleep(90)
+    assert claimed(journal, lease, messages={0: "a"}).refused == {}, "its door stayed open"
 
 
 def test_nobody_gets_a_place_before_the_account_wants_to_be_called(journals: Journals, lease: Lease) -> None:
@@ -396,6 +446,17 @@ def test_a_message_that_arrived_is_never_sent_again(journal: Journal, lease: Lea
     journal.mark_delivered(lease, "a" * 12, **BY)
     assert [row.row_key for row in journal.open_rows(SYNC)] == ["p1"]
     assert [message.handle for message in journal.messages_in_doubt(SYNC)] == ["b" * 12]
+    assert claimed(journal, lease, messages={0: "a" * 64}).refused == {0: (DELIVERED, "sent_before")}
+    assert journal.verify_audit() == 1
+
+
+def test_a_message_that_the_provider_took_is_never_sent_again(journal: Journal, lease: Lease) -> None:
+    in_doubt(journal, lease, "a" * 64, "b" * 64)
+    found = {row.row_key: row for row in journal.rows_in_doubt(SYNC)}
+    assert (found["p0"].message_key, found["p0"].run_id, found["p0"].identity) == ("a" * 64, RUN, "i0")
+    journal.confirm(lease, {"a" * 64: "SM1"})
+    assert [row.row_key for row in journal.rows_in_doubt(SYNC)] == ["p1"]
+    assert [row.row_key for row in journal.open_rows(SYNC)] == ["p1"]
     assert claimed(journal, lease, messages={0: "a" * 64}).refused == {0: (DELIVERED, "sent_before")}
     assert journal.verify_audit() == 1
 

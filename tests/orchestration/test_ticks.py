@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import logging
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,11 +14,17 @@ from pathlib import Path
 import dagster as dg
 import duckdb
 import pytest
+import yaml
 
+from activations.runner import load_project
+from dagster_project.defs import alerts
 from dagster_project.defs.alerts import ALERTS, WEBHOOK, alert_on_failure, alert_on_warnings
 from dagster_project.defs.schedules import daily
 from dagster_project.defs.sensors import SourceTable, raw_data_sensor, source_tables
 from dagster_project.resources import Warehouse
+from tests.engine.conftest import forget_environment
+from tests.engine.world import World
+from tests.transport.servers import OK, Server, answer, authority, running
 
 CONSENT = SourceTable(schema="raw", name="consent_events", loaded_at="recorded_at")
 CONTACTS = SourceTable(schema="raw", name="crm_contacts", loaded_at=None)
@@ -198,43 +206,61 @@ def run_context(asset: dg.AssetsDefinition, instance: dg.DagsterInstance):
 
 
 @pytest.fixture
-def posted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Texts that arrived at a webhook of our own."""
-    import http.server
-    import json
-    import threading
+def hook(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Server]:
+    """A webhook inside one's own network, which the project allows."""
+    forget_environment(monkeypatch)
+    own = authority(tmp_path, "localhost")
+    egress = {"allow_private": ["127.0.0.0/8", "::1/128"], "ca_bundle": own.ca.name}
+    world = World(tmp_path)
+    (tmp_path / "activations/project.yml").write_text(yaml.safe_dump({"egress": egress}))
+    monkeypatch.setattr(alerts, "project", lambda: load_project(world.root))
+    with running(answer(OK), tls=own.server) as server:
+        monkeypatch.setenv(WEBHOOK, f"https://localhost:{server.port}/token")
+        yield server
 
-    texts: list[str] = []
 
-    class Hook(http.server.BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            texts.append(json.loads(self.rfile.read(int(self.headers["content-length"])))["text"])
-            self.send_response(200)
-            self.end_headers()
+@pytest.fixture
+def posted(hook: Server) -> Callable[[], str]:
+    """The one text that arrived."""
 
-        def log_message(self, *args: object) -> None: ...
+    def text() -> str:
+        (request,) = hook.received
+        return str(json.loads(request.partition(b"\r\n\r\n")[2])["text"])
 
-    server = http.server.HTTPServer(("127.0.0.1", 0), Hook)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    monkeypatch.setenv(WEBHOOK, f"http://127.0.0.1:{server.server_port}")
-    yield texts
-    server.shutdown()
-    server.server_close()
+    return text
 
 
 def test_a_failed_run_is_told_without_the_text_of_its_error(instance, posted) -> None:
     alert_on_failure(run_context(secretive, instance))
-    (text,) = posted
-    assert "FAILED" in text and "secretive" in text
-    assert "example.com" not in text
+    assert "FAILED" in posted() and "secretive" in posted()
+    assert "example.com" not in posted()
 
 
 def test_a_warning_names_the_check(instance, posted) -> None:
     alert_on_warnings(run_context(delivered, instance))
-    (text,) = posted
-    assert "delivered:few_rejected" in text
+    assert "delivered:few_rejected" in posted()
 
 
-def test_an_unreachable_webhook_fails_no_tick(instance, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(WEBHOOK, "http://127.0.0.1:9")
-    alert_on_failure(run_context(secretive, instance))
+@pytest.mark.parametrize(
+    ("address", "reason"),
+    [
+        ("https://localhost:9/token", "localhost leads to"),
+        ("https://169.254.169.254/token", "is a metadata address"),
+        ("http://hooks.example.com/token", "is not an https address"),
+    ],
+)
+def test_an_address_that_may_not_be_called_is_logged_and_fails_no_tick(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, address: str, reason: str
+) -> None:
+    monkeypatch.setenv(WEBHOOK, address)
+    alerts.send(logging.getLogger("ticks"), "FAILED something")
+    assert reason in caplog.text and WEBHOOK in caplog.text
+    assert "token" not in caplog.text, "the path of such an address is a password"
+
+
+def test_a_webhook_that_refuses_is_logged_and_fails_no_tick(
+    hook: Server, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv(WEBHOOK, f"https://localhost:{hook.port + 1}/token")
+    alerts.send(logging.getLogger("ticks"), "FAILED something")
+    assert "cannot_connect" in caplog.text and "token" not in caplog.text

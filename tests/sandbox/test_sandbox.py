@@ -46,10 +46,12 @@ def sandbox(running: RunningSandbox) -> RunningSandbox:
     return running
 
 
-def send_text(url: str, to: str = "+12125550123", body: str = "Hi. Reply STOP") -> requests.Response:
+def send_text(
+    url: str, to: str = "+12125550123", body: str = "Hi. Reply STOP", **more: str
+) -> requests.Response:
     return requests.post(
         f"{url}/twilio/2010-04-01/Accounts/{SID}/Messages.json",
-        data={"To": to, "From": "+12125550100", "Body": body},
+        data={"To": to, "From": "+12125550100", "Body": body, **more},
         auth=(SID, credentials_for("twilio")["auth_token"]),
         timeout=5,
     )
@@ -217,6 +219,15 @@ def test_page_and_state_show_no_person(sandbox: RunningSandbox) -> None:
     assert "••42" in page.text
     log = sandbox.sandbox.state.rows("select path from requests")
     assert not [row for row in log if "@" in row["path"]]
+
+
+def test_callbacks_are_there_to_be_read_and_show_no_person(sandbox: RunningSandbox) -> None:
+    address = "https://hooks.example.com/twilio?message=1&run=2"
+    send_text(sandbox.url, to=CANARY[1], StatusCallback=address)
+    send_text(sandbox.url, to=CANARY[1])
+    [line] = requests.get(f"{sandbox.url}/_callbacks", timeout=5).text.splitlines()
+    assert json.loads(line)["url"] == address
+    assert not [value for value in CANARY if value.removeprefix("+") in line]
 
 
 def _deliver_webhook(sandbox: RunningSandbox, email: str, name: str) -> None:

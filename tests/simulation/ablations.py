@@ -211,7 +211,7 @@ def _prune_first() -> Iterator[None]:
 
     def merge(session: Any, journal: Journal, lease: Any, sync: Any, plans: Any) -> int:
         batches = journal.unmerged(sync.name)
-        journal.merged(lease, max((b.outcome_seq or 0 for b in batches), default=0))
+        journal.merged(lease, max((b.outcome_seq or 0 for b in batches), default=0), [])
         return real(session, _Forgetful(journal, batches), lease, sync, plans)  # type: ignore[arg-type]
 
     with patch.object(ledger, "merge", merge):
@@ -230,7 +230,7 @@ class _Forgetful:
     def unmerged(self, _sync: str) -> Any:
         return self._batches
 
-    def merged(self, _lease: Any, _up_to: int) -> None:
+    def merged(self, *_: Any) -> None:
         """Done before."""
 
 
@@ -270,7 +270,7 @@ ABLATIONS = (
     Ablation("send deadline", _patched(deliverer, "SEND_WITHIN", timedelta(days=1)), frozenset({"I1"}), 60),
     Ablation("settle re-assertion", _patched(Journal, "_settle", _settle_at_once), frozenset({"I6", "I4", "I3", "M1"}), 400),
     Ablation("plan with the journal's overlay", _no_overlay, frozenset({"I3", "I4", "M1", "I6", "I2", "I7"}), 10),
-    Ablation("a rejected row is reopened for its removal", _rejected_stay, frozenset({"I4"}), 60),
+    Ablation("a rejected row is reopened for its removal", _rejected_stay, frozenset({"I4"}), 100),
     Ablation(
         "a rejection keeps `maybe`",
         _rewritten("_open", ("maybe = case when open_row.maybe = 1 then 1 else excluded.maybe end", "maybe = excluded.maybe")),
@@ -278,7 +278,7 @@ ABLATIONS = (
         200,
     ),
     Ablation("merge obeys the mark", _mark_is_ignored, frozenset({"M1"}), 20),
-    Ablation("prune after the merge", _prune_first, frozenset({"M1", "I6", "I7"}), 20),
+    Ablation("prune after the merge", _prune_first, frozenset({"M1", "I6", "I7"}), 100),
     Ablation("Retry-After is committed", _patched(Journal, "postpone", lambda *_: None), frozenset({"I10"}), 100),
     Ablation("suppressions that are new since the plan", _patched(Refusals, "_has_news", lambda *_: False), frozenset({"I1"}), 20),
     Ablation("fence", _no_fence, frozenset({"I8", "I1", "I2", "I10"}), 60),

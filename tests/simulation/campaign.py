@@ -14,9 +14,10 @@ from multiprocessing import get_context
 from multiprocessing.pool import Pool
 from typing import Any
 
-os.environ.setdefault(
-    "POLARS_MAX_THREADS", "1"
-)  # schedules are small; the machine's cores go to whole schedules
+# Schedules are small; the machine's cores go to whole schedules.
+os.environ.setdefault("POLARS_MAX_THREADS", "1")
+# DuckDB takes and gives back thousands of small pieces with every statement. Read when an OS process starts: by workers.
+os.environ.setdefault("GLIBC_TUNABLES", "glibc.malloc.tcache_count=2000:glibc.malloc.tcache_max=65536")
 
 from tests.simulation import crash_points
 from tests.simulation.ports import CrashPoint
@@ -109,4 +110,15 @@ def _mapped(work: Callable[[Any], Result], given: Iterable[Any], workers: int) -
 def _pool(workers: int) -> Pool:
     """One for crash points and schedules: an OS process that imports everything and composes every statement anew costs
     seconds."""
-    return get_context("spawn").Pool(workers, initializer=gc.freeze)
+    context = get_context("spawn")
+    return context.Pool(workers, initializer=_settle_down, initargs=(context.Value("i"),))
+
+
+def _settle_down(started: Any) -> None:
+    """On a core of its own, where threads that take turns find their caches warm; garbage is looked for seldom."""
+    gc.freeze()
+    gc.set_threshold(50_000)
+    with started.get_lock():
+        cores = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, {cores[started.value % len(cores)]})
+        started.value += 1

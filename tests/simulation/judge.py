@@ -7,6 +7,7 @@ import sqlite3
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,12 +15,11 @@ from typing import Any
 from activations.config import Guard, Project
 from activations.delivery import Rows
 from activations.delivery.deliverer import SEND_WITHIN
-from activations.delivery.rate import LOOK_EVERY
 from activations.digests import SEPARATOR
 from activations.model import SyncRun
 from activations.planning import PlanFile
 from activations.runner import Engine
-from tests.simulation.ports import Database, Ports, connect_sqlite, run
+from tests.simulation.ports import EPOCH, Database, Ports, connect_sqlite, run
 from tests.simulation.provider import MESSAGES, PEOPLE, Arrival, Provider
 from tests.simulation.scheduler import Process
 from tests.simulation.world import CANARIES, World, is_bad
@@ -39,7 +39,7 @@ class Violation(AssertionError):
 @dataclass(frozen=True, slots=True)
 class Wait:
     """What a run was told, and when it had committed it. Its own sync's next run knows at once, those of another sync
-    that run already as soon as they look."""
+    that run already with their next intent."""
 
     sync: str
     since: float
@@ -75,10 +75,11 @@ class Referee:
     released: set[str] = field(default_factory=set)
     """Content of the plans that somebody let pass."""
     _removals: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
-    _departures: list[float] = field(default_factory=list)
+    _departures: list[tuple[float, float]] = field(default_factory=list)
     _limits: dict[str, float] = field(default_factory=dict)
     _keys: dict[tuple[str, str], str] = field(default_factory=dict)
     _pseudonyms: dict[str, str] = field(default_factory=dict)
+    _engine_rows: dict[str, Rows] = field(default_factory=dict)
     _journal: sqlite3.Connection | None = None
 
     def blame(self, invariant: str, what: str) -> None:
@@ -111,11 +112,13 @@ class Referee:
         """What the other side calls a row of the mirror; again the engine's word."""
         if identity not in self._pseudonyms:
             row: Any = SimpleNamespace(position=0, row_key="", identity=identity)
-            self._pseudonyms[identity] = self._rows(PEOPLE)._pseudonym(row)
+            self._pseudonyms[identity] = self._rows(PEOPLE).pseudonym(row)
         return self._pseudonyms[identity]
 
     def _rows(self, sync: str) -> Rows:
-        return Engine(self.project).rows(self.project.sync(sync))
+        if sync not in self._engine_rows:
+            self._engine_rows[sync] = Engine(self.project).rows(self.project.sync(sync))
+        return self._engine_rows[sync]
 
     # -- on departure and arrival ------------------------------------------------------------------------------
 
@@ -147,13 +150,13 @@ class Referee:
             self.blame("I8", f"{arrival.sync} sends in epoch {epoch}, and {latest} has begun")
 
     def _keeps_the_rate(self, arrival: Arrival) -> None:
-        """No window of time has more requests than places, but for those that a stall held up, and for as much as the
-        clocks of hosts differ: each reckons the places by its own."""
+        """No window of time has more requests than places, but for those that a stall held up (the first of the window
+        may have had an earlier place), and for as much as the clocks of hosts differ: each reckons by its own."""
         if not (rate := self.requests_per_second):
             return
-        self._departures.append(arrival.left_at)
-        for count, left_at in enumerate(reversed(self._departures), 1):
-            window = arrival.left_at - left_at + self.hold_up + self.clocks_differ
+        self._departures.append((arrival.left_at, self.hold_up))
+        for count, (left_at, hold_up) in enumerate(reversed(self._departures), 1):
+            window = arrival.left_at - left_at + hold_up + self.clocks_differ
             if count > window * rate + 1:
                 self.blame(
                     "I10", f"{count} requests in {arrival.left_at - left_at:.1f} s, at {rate:g} a second"
@@ -183,13 +186,22 @@ class Referee:
             (
                 wait.until - self.clocks_differ
                 for wait in self.committed_waits
-                if wait.sync == arrival.sync or arrival.left_at > wait.since + self.hold_up + LOOK_EVERY
+                if wait.until > arrival.left_at
+                and (wait.sync == arrival.sync or self._claimed_at(arrival) > wait.since + self.clocks_differ)
             ),
             default=0.0,
         )
         until = max(own, told_before)
         if arrival.left_at < until - 0.01:
             self.blame("I10", f"{arrival.sync} sends {until - arrival.left_at:.1f} s before Retry-After")
+
+    def _claimed_at(self, arrival: Arrival) -> float:
+        """By the clock of the process, as the intent says it."""
+        [(at,)] = self.journal(
+            "select max(claimed_at) from batch where run_id = ? and state = 'in_flight' and first <= ? and first + count > ?",
+            *(arrival.run_id, arrival.number, arrival.number),
+        )
+        return (datetime.fromisoformat(at) - EPOCH).total_seconds() if at else 0.0
 
     def _no_mass_removal(self, arrival: Arrival) -> None:
         gone = self._removals[arrival.run_id]

@@ -31,6 +31,7 @@ import activations.journal.commits
 import activations.journal.postgres
 import activations.journal.sqlite
 import activations.planning.freezing
+import activations.warehouses.duckdb
 from tests.simulation.scheduler import Executor, Killed, Process, Scheduler, Threading
 
 EPOCH = datetime(2026, 1, 5, 12, 0)
@@ -178,7 +179,7 @@ class SimulatedClock:
     def monotonic(self) -> float:
         return self._ports.scheduler.now
 
-    def sleep(self, seconds: float) -> None:
+    def sleep(self, seconds: float, unless: object = None) -> None:
         self._ports.step()
         self._ports.scheduler.sleep(seconds)
 
@@ -339,6 +340,7 @@ def installed(ports: Ports) -> Iterator[None]:
             (duckdb, "connect", open_warehouse),
             (uuid, "uuid4", lambda: uuid.UUID(int=random_ids.getrandbits(128), version=4)),
             (activations.planning.freezing.os, "fsync", lambda _: None),
+            (activations.warehouses.duckdb, "_threads", lambda: 1),
             (activations.delivery.deliverer, "threading", threads),
             (activations.delivery.deliverer, "ThreadPoolExecutor", Executor(ports.scheduler)),
             (activations.delivery.work, "threading", threads),

@@ -41,6 +41,7 @@ class Schedule:
             names_bad_rows=draw.random() < 0.5,
             several_hosts=draw.random() < 0.35,
             requests_per_second=draw.choice((None, None, None, 0.5, 2.0)),
+            is_large=self.seed % 2 == 0,
         )
         chances = Chances(
             die_at_commit=draw.choice((0, 0.02, 0.08)),
@@ -67,7 +68,7 @@ class Schedule:
     def _storm(self) -> None:
         """Processes, people and faults at the same time."""
         draw, scheduler = self.random, self.stage.scheduler
-        self.runs_left = draw.randint(4, 9)
+        self.runs_left = draw.randint(3, 7)
         self._plan_changes(draw)
         for number in range(draw.choice((1, 2, 2, 3))):
             skew = draw.uniform(-SKEW, SKEW) if self.stage.shape.several_hosts else 0.0

@@ -273,7 +273,7 @@ class Event:
             strand.wake_at = min(strand.wake_at, self._scheduler.now)
         self._waiting.clear()
 
-    def wait(self, timeout: float) -> bool:
+    def wait(self, timeout: float = NEVER) -> bool:
         me = self._scheduler.current
         assert me is not None
         self._waiting.append(me)

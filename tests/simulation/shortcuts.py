@@ -14,13 +14,15 @@ from typing import Any
 from unittest.mock import patch
 
 from activations.manifest import Relation
+from activations.planning import inputs
+from activations.planning.gate import Rules
 from activations.planning.rows import Rows
 from activations.planning.sieve import Sieve
 from activations.planning.statements import Statements
 from activations.warehouses import duckdb
 from activations.warehouses.duckdb import DuckDBSession
 
-_COMPOSERS = (Statements, Rows, Sieve)
+_COMPOSERS = (Statements, Rules, Rows, Sieve)
 
 _expressions: dict[Any, Any] = {}
 _texts: dict[int, str | None] = {}
@@ -92,6 +94,8 @@ def taken() -> Iterator[None]:
                 stack.enter_context(
                     patch.object(owner, name, staticmethod(remembered) if is_static else remembered)
                 )
+        surroundings = _remembering("surroundings", inputs.surroundings, is_static=False)
+        stack.enter_context(patch.object(inputs, "surroundings", surroundings))
         stack.enter_context(patch.object(duckdb, "_sql", _printed(duckdb._sql)))
         stack.enter_context(patch.object(DuckDBSession, "columns", _columns_of(DuckDBSession.columns)))
         yield

@@ -16,6 +16,7 @@ from activations.config import Guard
 from activations.errors import ActivationsError
 from activations.journal import opening
 from activations.model import SyncRun
+from activations.planning import sieve
 from activations.runner import Engine
 from tests.simulation import shortcuts
 from tests.simulation.hosts import leased_store
@@ -89,6 +90,7 @@ class Stage:
                 installed(self.ports),
                 self._journal_store(),
                 shortcuts.taken(),
+                patch.object(sieve, "FEW", -1 if self.shape.is_large else sieve.FEW),
                 patch.dict(os.environ),
                 self._overheard(),
             ):

@@ -86,6 +86,8 @@ class Shape:
     several_hosts: bool = False
     """Then a process can lose its lease while it stalls, and clocks differ."""
     requests_per_second: float | None = None
+    is_large: bool = True
+    """Planned as an audience of which not every row is looked at."""
 
 
 class World:

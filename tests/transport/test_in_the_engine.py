@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
+from activations.clock import SystemClock
 from activations.config import Egress
 from activations.delivery.connections import Gate, NotSent
 from activations.delivery.exchange import Conversation
 from activations.delivery.pace import Pace
 from activations.delivery.rate import RateLimiter
 from activations.delivery.transport import NoAnswer, RequestsTransport
-from activations.journal import open_journal
+from activations.journal import Claim, Journal, open_journal
 from activations.model import Outcome, Request, Response, RunStatus, SyncRun
 from activations.runner import Engine, load_project
 from activations.sandbox.server import start_in_background
@@ -62,6 +66,7 @@ def test_every_answer_moves_the_pace(answer: Response | Exception, limit: int) -
         pace=pace,
         clock=clock,
         send_by=clock.now() + timedelta(minutes=1),
+        renew=lambda: None,
     ).hold(a_batch([an_addition(0, {"email": "a@example.com"})]))
     assert pace.limit == limit
 
@@ -108,6 +113,41 @@ def test_a_long_wait_that_another_process_was_told_ends_the_run_and_loses_nothin
     world.clock.sleep(600)
     assert world.run().delivered == 1
     assert world.other.emails == {"a@example.com", "b@example.com"}
+
+
+def test_a_wait_that_was_told_while_the_intent_was_late_is_obeyed(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The worker has had its place; before its intent is committed, another host is told to wait."""
+    claim, waits = Journal.claim, iter([20.0])
+
+    def late(self: Journal, *arguments: Any, **options: Any) -> Claim | None:
+        for seconds in waits:
+            told_elsewhere(world, seconds)(
+                OtherSide(), Request(method="POST", url="", body=b'{"changes":[]}')
+            )
+        return claim(self, *arguments, **options)
+
+    monkeypatch.setattr(Journal, "claim", late)
+    started, left = world.clock.monotonic(), []
+    world.other.always = lambda other, request: left.append(world.clock.monotonic()) or other.accept(request)
+    assert world.run().delivered == 2
+    assert min(left) - started >= 20
+
+
+def test_a_run_that_waits_for_the_destination_ends_when_it_is_told_to_stop(world: World) -> None:
+    """Real time: the clock of the tests never really waits."""
+    journal = open_journal(load_project(world.root), SystemClock().now)
+    with journal.lease("another_sync", "another process") as lease:
+        journal.postpone(lease, "hook", SystemClock().now() + timedelta(seconds=25))
+    journal.close()
+    world.build()
+    engine = Engine(load_project(world.root), transport=lambda _: world.other)
+    threading.Timer(0.5, engine.stop.set).start()
+    started = time.monotonic()
+    run = engine.sync("people")
+    assert time.monotonic() - started < 10
+    assert (run.run_status, run.retryable, world.other.requests) == (RunStatus.INTERRUPTED, 2, 0)
 
 
 def live(world: World, monkeypatch: pytest.MonkeyPatch, **egress: str) -> SyncRun:

@@ -13,7 +13,13 @@ from sqlglot import select
 
 from activations import ledger
 from activations.warehouses import DuckDBWarehouse
-from activations.warehouses.duckdb import LEAST_MEMORY, MOST_MEMORY
+from activations.warehouses.duckdb import (
+    MOST_MEMORY,
+    READING_MEMORY,
+    WRITING_MEMORY,
+    WRITING_THREADS,
+    DuckDBSession,
+)
 
 
 def _bytes(setting: str) -> float:
@@ -21,12 +27,25 @@ def _bytes(setting: str) -> float:
     return float(number) * {"KiB": 2**10, "MiB": 2**20, "GiB": 2**30}[unit]
 
 
+def _memory_of(session: DuckDBSession) -> tuple[int, float]:
+    [(threads, memory)] = session.rows("select current_setting('threads'), current_setting('memory_limit')")
+    return int(threads), _bytes(memory)
+
+
 def test_memory_is_limited_unless_the_project_says_otherwise(tmp_path: Path) -> None:
-    ask = "select current_setting('memory_limit')"
-    for given, expected in ((None, LEAST_MEMORY), ("300MB", 300_000_000)):
+    for given, expected in ((None, WRITING_THREADS * WRITING_MEMORY), ("300MB", 300_000_000)):
         with DuckDBWarehouse(tmp_path / "w.duckdb", memory_limit=given).write() as session:
-            assert _bytes(session.rows(ask)[0][0]) == pytest.approx(expected, rel=0.01)
-    assert LEAST_MEMORY < MOST_MEMORY
+            assert _memory_of(session) == (WRITING_THREADS, pytest.approx(expected, rel=0.01))
+
+
+def test_every_thread_that_reads_has_memory_to_work_with(tmp_path: Path) -> None:
+    """On a machine of many cores a first sync of a hundred columns would end with "out of memory"."""
+    warehouse = DuckDBWarehouse(tmp_path / "w.duckdb")
+    with warehouse.write():
+        pass
+    with warehouse.read() as session:
+        threads, memory = _memory_of(session)
+    assert memory == pytest.approx(min(threads * READING_MEMORY, MOST_MEMORY), rel=0.01)
 
 
 def test_what_does_not_fit_is_spilled_where_only_its_owner_looks_and_then_gone(tmp_path: Path) -> None:
