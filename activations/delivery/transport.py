@@ -11,6 +11,7 @@ import gzip
 import json
 import time
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -89,10 +90,19 @@ class RequestsTransport:
         if self._compress and isinstance(body, bytes) and len(body) >= SMALLEST_COMPRESSED:
             body, headers["Content-Encoding"] = gzip.compress(body, 1, mtime=0), "gzip"
         prepared = requests.PreparedRequest()
-        prepared.prepare(
-            method=request.method, url=request.url, params=dict(request.params), data=body, headers=headers
-        )
+        prepared.prepare_method(request.method)
+        prepared.url = _address(request.url, tuple(request.params.items()))
+        prepared.prepare_headers(headers)
+        prepared.prepare_body(body, None)
         return prepared
+
+
+@lru_cache(maxsize=64)
+def _address(url: str, params: tuple[tuple[str, str], ...]) -> str | None:
+    """As it is written on the wire. A run calls the same few, and working one out costs as much as the rest."""
+    prepared = requests.PreparedRequest()
+    prepared.prepare_url(url, params)
+    return prepared.url
 
 
 def _read(answer: requests.Response) -> Response:
