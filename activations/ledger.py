@@ -193,7 +193,7 @@ def _mark(session: Session, journal: Journal, sync: Sync) -> int:
 
 
 def _move_mark(session: Session, journal: Journal, sync: Sync, last: int) -> None:
-    """In the transaction that read it: of two merges at the same time the warehouse lets only one commit."""
+    """In the transaction that read it; writers of the ledger come one after the other, so nothing is counted twice."""
     session.run(
         "delete from activation.merge_mark where sync = ? and journal_id = ?", [sync.name, journal.journal_id]
     )

@@ -1,7 +1,7 @@
 """Postgres: a server with many readers and writers.
 
 A plan reads several relations in several statements, so a session that plans pins one snapshot (`hold`). Writers of the
-ledger come one after the other, behind an advisory lock: the merge's compare-and-set relies on it.
+ledger come one after the other, behind an advisory lock: a merge reads its mark and moves it in one transaction.
 """
 
 from __future__ import annotations
