@@ -230,6 +230,11 @@ class Referee:
         hashes = {found for (found,) in self.journal("select content_hash from run where run_id = ?", run_id)}
         return bool(hashes & self.released)
 
+    def before_release(self, sync: str) -> None:
+        """Somebody is about to let the last plan pass. It counts from the commit on, after which they may stall."""
+        last = "select content_hash from run where sync = ? order by created_at desc limit 1"
+        self.released |= {found for (found,) in self.journal(last, sync) if found}
+
     def on_release(self, run_id: str) -> None:
         """Somebody let the plan of this run pass, as it is."""
         self.released |= {

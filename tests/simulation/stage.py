@@ -166,6 +166,7 @@ class Stage:
         return run
 
     def release(self, name: str) -> None:
+        self.referee.before_release(name)
         with suppress(ActivationsError):
             self.referee.on_release(self.engine(None).release(name, by="somebody", note=""))
             self.ports.seen["released"] += 1
