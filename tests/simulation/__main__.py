@@ -25,7 +25,7 @@ def main() -> int:
         for violation in result.violations[:MOST_SHOWN]:
             print(f"seed {result.seed}: {violation}")
         if campaign.seeds % 1000 == 0:
-            print(f"… {campaign.seeds} schedules, {len(campaign.failed)} violations", file=sys.stderr)
+            print(f"… {campaign.line()}", file=sys.stderr)
     if campaign.failed:
         print(f"again: make simulate SEED={campaign.failed[0].seed}")
     print(campaign.line())
