@@ -19,6 +19,7 @@ from dataclasses import dataclass
 import sqlglot.expressions as exp
 from sqlglot import condition, select
 
+from activations.planning.comparison import Comparison
 from activations.planning.expressions import literal, table
 from activations.planning.statements import OPEN_ROWS, SUPPRESSIONS, Statements
 from activations.warehouses import Session, Warehouse
@@ -68,7 +69,7 @@ def read_surroundings(session: Session, statements: Statements, open_row_columns
     lines = session.rows(surroundings(statements, open_row_columns))
     contents = {name: content(*line) for name, *line in lines}
     sync = statements.sync
-    written = statements.difference().sql(dialect=statements.warehouse.dialect)
+    written = Comparison(statements.sync).difference().sql(dialect=statements.warehouse.dialect)
     everything = [contents, sync.channel.value, sync.purpose, sync.holdout, written]
     return hashlib.sha256(json.dumps(everything, sort_keys=True).encode()).hexdigest()
 

@@ -19,6 +19,7 @@ from activations.errors import PlanRejected
 from activations.guards import Shape, checks, held_because
 from activations.manifest import Audience, Manifest, check_sync
 from activations.model import Counts, GuardCheck, Operation, Plan, SyncMode
+from activations.planning.comparison import Comparison
 from activations.planning.freezing import Frozen, freeze
 from activations.planning.gate import check_relations, check_rules, check_spoken
 from activations.planning.inputs import Expectation, Finding, expected, read_audience, read_surroundings
@@ -212,7 +213,7 @@ def _next_finding(given: PlanInput, found: _Compared) -> Finding | None:
 
 
 def _looked_at(session: Session, statements: Statements, given: PlanInput, *, is_large: bool) -> _Compared:
-    if not given.open_rows.num_rows and not session.rows(statements.any_held()):
+    if not given.open_rows.num_rows and not session.rows(Comparison(statements.sync).any_held()):
         return _compared_first(session, statements, given)
     return _compared_with_held(session, statements, given, is_large=is_large)
 
@@ -265,11 +266,11 @@ def _compared_with_held(
     held = exp.to_table(HELD) if sifted else SNAPSHOT
     settled = sifted.settled if sifted else 0
     _difference(session, statements, source, held, has_suppressions=has_suppressions, is_sieved=bool(sifted))
-    scope = dict(session.rows(Statements.scope_counts()))
-    difference = dict(session.rows(Statements.difference_counts()))
-    again = dict(session.rows(Statements.asserted_again())) if has_open_rows else {}
-    closed = session.rows(Statements.closed_rejections()) if has_open_rows else []
-    holds = session.rows(statements.held_count())[0][0]
+    scope = dict(session.rows(Comparison.scope_counts()))
+    difference = dict(session.rows(Comparison.difference_counts()))
+    again = dict(session.rows(Comparison.asserted_again())) if has_open_rows else {}
+    closed = session.rows(Comparison.closed_rejections()) if has_open_rows else []
+    holds = session.rows(Comparison.held_count())[0][0]
     if is_large:
         refresh(session, statements, given.path)
     return _Compared(
@@ -307,10 +308,11 @@ def _difference(
 ) -> None:
     session.keep(DUPLICATES, statements.duplicates(source))
     session.keep(SCOPE, statements.scope(source, has_suppressions=has_suppressions))
-    session.keep(KNOWN, statements.known(held))
-    session.keep(DIFFERENCE, statements.difference())
+    comparison = Comparison(statements.sync)
+    session.keep(KNOWN, comparison.known(held))
+    session.keep(DIFFERENCE, comparison.difference())
     if statements.sync.mode is not SyncMode.APPEND:
-        session.keep(f"{DIFFERENCE}_unshared", statements.without_shared_identities(is_sieved=is_sieved))
+        session.keep(f"{DIFFERENCE}_unshared", comparison.without_shared_identities(is_sieved=is_sieved))
         session.run(f"drop table {DIFFERENCE}")
         session.run(f"alter table {DIFFERENCE}_unshared rename to {DIFFERENCE}")
 

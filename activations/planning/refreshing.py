@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
+from activations.planning.comparison import Comparison
 from activations.planning.statements import Statements
 from activations.warehouses import Session
 
@@ -24,7 +25,7 @@ def sieve_file(plan: Path) -> Path:
 
 def refresh(session: Session, statements: Statements, plan: Path) -> None:
     """Write what the next merge should add to the snapshot, if anything."""
-    reader = session.stream(statements.resifted(), STREAM_ROWS)
+    reader = session.stream(Comparison(statements.sync).resifted(), STREAM_ROWS)
     batches = (batch for batch in reader if batch.num_rows)
     first = next(batches, None)
     if first is None:

@@ -25,7 +25,7 @@ from activations.journal.postgres import PostgresStore
 from activations.journal.store import Store
 from activations.model import Outcome, RowResult
 from activations.planning import planner
-from activations.planning.statements import Statements
+from activations.planning.comparison import Comparison
 from tests.simulation import shortcuts
 from tests.simulation.campaign import attempt
 from tests.simulation.provider import MESSAGES
@@ -178,16 +178,16 @@ def _no_overlay() -> Iterator[None]:
 @contextmanager
 def _rejected_stay() -> Iterator[None]:
     """REJECTED is final, whoever leaves."""
-    real = Statements.known
+    real = Comparison.known
 
-    def known(self: Statements, held: Any) -> Any:
+    def known(self: Comparison, held: Any) -> Any:
         query = real(self, held).sql(dialect="duckdb")
         return sqlglot.parse_one(
             f"select * exclude (may_hold), may_hold and coalesce(state, '') <> 'rejected' as may_hold from ({query}) as q",
             dialect="duckdb",
         )
 
-    with patch.object(Statements, "known", known):
+    with patch.object(Comparison, "known", known):
         yield
 
 

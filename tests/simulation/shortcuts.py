@@ -15,6 +15,7 @@ from unittest.mock import patch
 
 from activations.manifest import Relation
 from activations.planning import inputs
+from activations.planning.comparison import Comparison
 from activations.planning.gate import Rules
 from activations.planning.rows import Rows
 from activations.planning.sieve import Sieve
@@ -22,7 +23,7 @@ from activations.planning.statements import Statements
 from activations.warehouses import duckdb
 from activations.warehouses.duckdb import DuckDBSession
 
-_COMPOSERS = (Statements, Rules, Rows, Sieve)
+_COMPOSERS = (Statements, Comparison, Rules, Rows, Sieve)
 
 _expressions: dict[Any, Any] = {}
 _texts: dict[int, str | None] = {}
