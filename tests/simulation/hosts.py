@@ -33,10 +33,11 @@ def leased_store(ports: Ports) -> type[SQLiteStore]:
             self._db.create_function("server_seconds", 0, lambda: ports.scheduler.now)
 
         def _take(self, sync: str, owner: str) -> int:
-            """Whoever takes over from a process that stalls cannot know what it had sent."""
-            is_held = bool(super().rows("select 1 from lease where sync = ? and until is not null", sync))
+            """Whoever takes over from a process that stalls cannot know what it had sent. Asked before and after: we may
+            stall ourselves between the question and the taking."""
+            is_held = super().rows("select 1 from lease where sync = ? and until is not null", sync)
             epoch = PostgresStore._take(self, sync, owner)  # type: ignore[arg-type]
-            if is_held:
+            if is_held or super().rows("select 1 from message where sync = ? and state = 'in_flight'", sync):
                 ports.on_takeover()
             return epoch
 
