@@ -14,12 +14,12 @@ from typing import Any
 from activations import ledger
 from activations.config import Sync
 from activations.delivery import Deliverer, Progress, Tally, Transport
-from activations.delivery.pace import Pace
+from activations.delivery.pace import AHEAD, Pace
 from activations.delivery.rate import RateLimiter
 from activations.destinations.base import Destination
 from activations.errors import ActivationsError, WarehouseError
 from activations.journal import Batch, Journal, Lease
-from activations.model import Counts, Outcome, RunStatus, SyncRun
+from activations.model import Counts, Outcome, RunStatus, SyncMode, SyncRun
 from activations.parts import Parts
 from activations.planning import Expectation, FrozenPlan, PlanDocument, PlanFile
 
@@ -94,13 +94,22 @@ class Run:
                 deliverer = self._deliverer(frozen, transport, on_progress)
                 return deliverer.deliver(rows=frozen.sendable_rows, removals=frozen.frozen.removals)
 
+    @property
+    def _rate(self) -> float | None:
+        return self.sync.account.rate_limit or self.sync.capabilities.requests_per_second
+
+    def _pace(self) -> Pace:
+        """Whoever has a place in a rate has to leave then; and a message that waits is one more in doubt after a crash."""
+        may_wait = self._rate is None and self.sync.mode is not SyncMode.APPEND
+        return Pace(self.sync.concurrency, self.parts.clock, ahead=AHEAD if may_wait else 0.0)
+
     def _limiter(self) -> RateLimiter:
-        account = self.sync.account
+        account = self.sync.account.name
         return RateLimiter(
-            account.rate_limit or self.sync.capabilities.requests_per_second,
+            self._rate,
             self.parts.clock,
-            reserve=partial(self.journal.reserve, account.name),
-            not_before=partial(self.journal.not_before, account.name),
+            reserve=partial(self.journal.reserve, account),
+            not_before=partial(self.journal.not_before, account),
             chunk=self.sync.concurrency,
         )
 
@@ -115,7 +124,7 @@ class Run:
             lease=self.lease,
             transport=transport,
             limiter=self._limiter(),
-            pace=Pace(self.sync.concurrency, parts.clock),
+            pace=self._pace(),
             clock=parts.clock,
             rows=parts.rows(self.sync),
             suppressions=frozen.suppressions,

@@ -37,8 +37,8 @@ TRIES = 4
 """How often a span that provably was not accepted is tried in one run."""
 FAILURES_IN_A_ROW = 5
 """So many spans without a clear answer, and the destination is left alone until the next run."""
-RECORDING = 0.25
-"""Workers beyond the requests in flight, as a share of them: a commit takes about so much of a request's time."""
+BESIDE = 0.5
+"""Workers beyond the requests in flight, as a share of them: some make the next batches ready, some record."""
 _UNREACHABLE = ("cannot_connect", "unknown_host")
 
 
@@ -62,19 +62,27 @@ class Tally:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Sent:
-    """A span whose rows all have a word, to be recorded."""
+class _Ready:
+    """A span with a committed intent, to be sent."""
 
+    work: Work
     rows: PlanSlice
     messages: Mapping[int, str]
     claim: Claim
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Sent:
+    """A span whose rows all have a word, to be recorded."""
+
+    ready: _Ready
     sent_at: datetime
     verdict: Verdict
 
     @property
     def went_well(self) -> bool:
         """Every row was delivered, and there is nothing else to say about any of them."""
-        return self.verdict.all_delivered and not (self.messages or self.claim.refused)
+        return self.verdict.all_delivered and not (self.ready.messages or self.ready.claim.refused)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -120,12 +128,12 @@ class Deliverer:
         return [Span(first=start, count=min(size, last - start)) for start in range(first, last, size)]
 
     def _drain(self, queue: WorkQueue) -> None:
-        """Work through the queue with as many workers as the account allows requests in flight, and some that record
-        meanwhile what was answered to others."""
+        """Work through the queue with as many workers as the account allows requests in flight, and some that meanwhile
+        make the next batches ready, or record what was answered."""
         if self.sync.concurrency == 1:
             self._work(queue)
             return
-        workers = self.sync.concurrency + math.ceil(self.sync.concurrency * RECORDING)
+        workers = self.sync.concurrency + math.ceil(self.sync.concurrency * BESIDE)
         with ThreadPoolExecutor(workers, thread_name_prefix=self.sync.name) as threads:
             futures = [threads.submit(self._work, queue) for _ in range(workers)]
         for future in futures:
@@ -134,8 +142,9 @@ class Deliverer:
     def _work(self, queue: WorkQueue) -> None:
         while (work := queue.take()) is not None:
             try:
-                with self.pace.turn():
-                    delivered = self._take_turn(work, queue)
+                with self.pace.work():
+                    ready = self._make_ready(work, queue)
+                    delivered = self._take_turn(ready, queue) if ready else None
                 if delivered:
                     self._record_delivered(delivered)
             except BaseException:
@@ -167,9 +176,8 @@ class Deliverer:
 
     # -- one span ----------------------------------------------------------------------------------------------
 
-    def _take_turn(self, work: Work, queue: WorkQueue) -> _Sent | None:
-        """Send a span. One that went well is returned, to be recorded after its turn; whatever else there is to say is
-        said before somebody else may send."""
+    def _make_ready(self, work: Work, queue: WorkQueue) -> _Ready | None:
+        """Commit the intent to send a span; None when it was put back or left to the next run."""
         if self._must_stop():
             self._leave(work.span.count + queue.drain())
             return None
@@ -182,23 +190,39 @@ class Deliverer:
         if claim is None:
             queue.put_back(work)
             return None
-        return self._send(work, queue, rows, messages, claim)
+        return _Ready(work=work, rows=rows, messages=messages, claim=claim)
 
-    def _send(
-        self, work: Work, queue: WorkQueue, rows: PlanSlice, messages: Mapping[int, str], claim: Claim
-    ) -> _Sent | None:
-        sent_at = self.clock.now()
-        verdict = self._attempt(rows.without(claim.refused), claim)
+    def _take_turn(self, ready: _Ready, queue: WorkQueue) -> _Sent | None:
+        """Send a span. One that went well is returned, to be recorded after its turn; whatever else there is to say is
+        said before somebody else may send."""
+        with self.pace.turn():
+            if not self._may_still_leave(ready.claim):
+                self._release(ready)
+                queue.put_back(ready.work)
+                return None
+            return self._send(ready, queue)
+
+    def _may_still_leave(self, claim: Claim) -> bool:
+        """While a span waited for its turn its intent may have run out, or somebody was told to wait or to stop."""
+        return self.clock.now() <= claim.send_by and self.limiter.is_free() and not self._must_stop()
+
+    def _release(self, ready: _Ready) -> None:
+        """Nothing of the span was accepted, provably."""
+        self.journal.release(self.lease, ready.claim, ready.messages)
+
+    def _send(self, ready: _Ready, queue: WorkQueue) -> _Sent | None:
+        work, claim, sent_at = ready.work, ready.claim, self.clock.now()
+        verdict = self._attempt(ready.rows.without(claim.refused), claim)
         if verdict is None:
-            self.journal.release(self.lease, claim, messages)
+            self._release(ready)
             queue.put_back(*work.halves())
             return None
         if self._may_try_again(work, verdict, claim):
-            self.journal.release(self.lease, claim, messages)
+            self._release(ready)
             self._back_off(work, verdict)
             queue.put_back(Work(work.span, work.tries + 1))
             return None
-        sent = _Sent(rows=rows, messages=messages, claim=claim, sent_at=sent_at, verdict=verdict)
+        sent = _Sent(ready=ready, sent_at=sent_at, verdict=verdict)
         if sent.went_well:
             return sent
         self._record(sent)
@@ -288,9 +312,9 @@ class Deliverer:
 
     def _record_delivered(self, sent: _Sent) -> None:
         """The batch that goes well: as little as there is to say about it."""
-        rows = sent.rows
+        claim, rows = sent.ready.claim, sent.ready.rows
         self.journal.record_delivered(
-            self.lease, sent.claim, rows=len(rows), keys=rows.acknowledged, sent_at=sent.sent_at
+            self.lease, claim, rows=len(rows), keys=rows.acknowledged, sent_at=sent.sent_at
         )
         self._count({Outcome.DELIVERED: len(rows)}, sent.verdict)
 
@@ -300,9 +324,9 @@ class Deliverer:
         outcomes = self._outcomes(sent)
         self.journal.record(
             self.lease,
-            sent.claim,
+            sent.ready.claim,
             outcomes,
-            messages=sent.messages,
+            messages=sent.ready.messages,
             settle_seconds=self.sync.capabilities.settle_seconds,
             sent_at=sent.sent_at,
         )
@@ -310,9 +334,9 @@ class Deliverer:
 
     def _outcomes(self, sent: _Sent) -> list[RowOutcome]:
         results = {int(result.key): result for result in sent.verdict.results}
-        for position, (outcome, reason) in sent.claim.refused.items():
+        for position, (outcome, reason) in sent.ready.claim.refused.items():
             results[position] = RowResult(key=str(position), outcome=outcome, reason=reason)
-        return [self.rows.outcome(row, results[row.position]) for row in sent.rows.rows]
+        return [self.rows.outcome(row, results[row.position]) for row in sent.ready.rows.rows]
 
     def _count(self, outcomes: Mapping[Outcome, int], verdict: Verdict) -> None:
         unclear = verdict.is_nothing_but(Outcome.UNKNOWN, Outcome.RETRYABLE)

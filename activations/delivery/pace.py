@@ -7,12 +7,16 @@ answers are a sign too, but a weak one: they stop the growth, and take one per r
 
 from __future__ import annotations
 
+import math
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 
 from activations.clock import Clock
 
+AHEAD = 0.25
+"""Batches made ready beyond the requests in flight, as a share of them: committing an intent takes about so much of a
+request's time."""
 FIRST = 4
 """Requests in flight at the start. Slow answers alone never push it below this."""
 SLOW = 2.0
@@ -24,38 +28,35 @@ _AGEING = 0.1
 
 
 class Pace:
-    """Never more than `most` at once and never less than one. Shared by all workers of a run."""
+    """Never more than `most` at once and never less than one. Shared by all workers of a run. `ahead` is the share of
+    batches that may be made ready beyond those in flight."""
 
-    def __init__(self, most: int, clock: Clock) -> None:
+    def __init__(self, most: int, clock: Clock, *, ahead: float = 0.0) -> None:
         self._most, self._clock = most, clock
         self._limit = float(min(FIRST, most))
         self._ceiling_is_known = False
-        self._in_flight = 0
         self._cut_at = float("-inf")
         self._best = self._smoothed = 0.0
-        self._changed = threading.Condition()
+        self._mutex = threading.Lock()
+        self._in_flight = _Room(lambda: self.limit, self._mutex)
+        self._at_work = _Room(lambda: self.limit + math.ceil(self.limit * ahead), self._mutex)
 
     @property
     def limit(self) -> int:
         """Requests that may be in flight now."""
         return int(self._limit)
 
-    @contextmanager
-    def turn(self) -> Iterator[None]:
+    def work(self) -> AbstractContextManager[None]:
+        """Within this block the caller makes a batch ready and sends it; waits until there is room."""
+        return self._at_work.taken()
+
+    def turn(self) -> AbstractContextManager[None]:
         """Within this block the caller is one of those in flight; waits until there is room."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._in_flight < self.limit)
-            self._in_flight += 1
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._in_flight -= 1
-                self._changed.notify()
+        return self._in_flight.taken()
 
     def answered(self, started: float) -> None:
         """A request that left at `started` (monotonic) had a clear answer."""
-        with self._changed:
+        with self._mutex:
             before = self.limit
             self._learn(self._clock.monotonic() - started)
             if self._is_slow():
@@ -65,11 +66,12 @@ class Pace:
                 step = 1 / self._limit if self._ceiling_is_known else 1.0
                 self._limit = min(self._limit + step, float(self._most))
             if self.limit > before:
-                self._changed.notify()
+                self._in_flight.has_grown()
+                self._at_work.has_grown()
 
     def trouble(self, started: float) -> None:
         """A request that left at `started` was throttled, failed, or has no answer."""
-        with self._changed:
+        with self._mutex:
             self._ceiling_is_known = True
             if started >= self._cut_at:  # what left before the last cut says nothing about the pace since
                 self._cut_at = self._clock.monotonic()
@@ -84,3 +86,26 @@ class Pace:
 
     def _is_slow(self) -> bool:
         return self._smoothed > self._best * SLOW + SLACK
+
+
+class _Room:
+    """Room for as many as `most` says at the moment."""
+
+    def __init__(self, most: Callable[[], int], mutex: threading.Lock) -> None:
+        self._most, self._inside = most, 0
+        self._changed = threading.Condition(mutex)
+
+    @contextmanager
+    def taken(self) -> Iterator[None]:
+        with self._changed:
+            self._changed.wait_for(lambda: self._inside < self._most())
+            self._inside += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._inside -= 1
+                self._changed.notify()
+
+    def has_grown(self) -> None:
+        self._changed.notify()

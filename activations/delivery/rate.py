@@ -69,6 +69,10 @@ class RateLimiter:
         with self._mutex:
             self._looked_at = float("-inf")
 
+    def is_free(self) -> bool:
+        """Whether the destination may be called now, as far as anybody was told."""
+        return self._pause() <= 0.0
+
     def postpone(self, seconds: float) -> None:
         """Nobody's next request leaves earlier than this."""
         with self._mutex:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from activations.journal import Journal
+from activations.journal import Claim, Journal
 from activations.model import Request, Response, RunStatus
 from tests.engine.world import OtherSide, World, refuse_batch_with
 
@@ -72,6 +72,62 @@ def test_an_answer_is_recorded_while_as_many_as_allowed_are_in_flight(
     monkeypatch.setattr(Journal, "record_delivered", record_slowly)
     parallel.other.always = answer
     assert parallel.run().delivered == 100
+
+
+class Intents:
+    """How many intents were committed at most that had no answer yet."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.open = self.most = 0
+        self.changed = threading.Condition()
+        claim = Journal.claim
+
+        def counted(journal: Journal, *arguments: Any, **options: Any) -> Claim | None:
+            claimed = claim(journal, *arguments, **options)
+            self._count(1)
+            return claimed
+
+        monkeypatch.setattr(Journal, "claim", counted)
+
+    def _count(self, change: int) -> None:
+        with self.changed:
+            self.open += change
+            self.most = max(self.most, self.open)
+            self.changed.notify_all()
+
+    def answer_at(self, number: int, patience: float) -> Callable[[OtherSide, Request], Response]:
+        """Nobody has an answer before so many intents were open, or after some patience."""
+
+        def answer(other: OtherSide, request: Request) -> Response:
+            with self.changed:
+                self.changed.wait_for(lambda: self.most >= number, timeout=patience)
+                response = other.accept(request)
+            self._count(-1)
+            return response
+
+        return answer
+
+
+def test_the_next_intent_is_committed_while_as_many_as_allowed_are_in_flight(
+    parallel: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parallel.configure_account(concurrency=2, batch_rows=2)
+    intents = Intents(monkeypatch)
+    parallel.other.always = intents.answer_at(3, patience=10)
+    assert parallel.run().delivered == 100
+    assert intents.most == 3, "two in flight, one ahead"
+
+
+@pytest.mark.parametrize(("mode", "rate"), [("append", None), ("mirror", 10_000)])
+def test_no_intent_is_committed_ahead_of_a_message_or_of_a_place_in_a_rate(
+    make_world: Callable[..., World], monkeypatch: pytest.MonkeyPatch, mode: str, rate: float | None
+) -> None:
+    world = make_world(mode=mode).add(*(f"p{n}" for n in range(20)))
+    world.configure_account(concurrency=2, batch_rows=2, rate_limit=rate)
+    intents = Intents(monkeypatch)
+    world.other.always = intents.answer_at(3, patience=0.05)
+    assert world.run().delivered == 20
+    assert intents.most == 2
 
 
 def test_bad_rows_are_isolated_while_others_are_in_flight(parallel: World) -> None:

@@ -227,10 +227,17 @@ class Lock:
         self.__exit__()
 
 
-class Condition(Lock):
-    def __init__(self, scheduler: Scheduler) -> None:
-        super().__init__(scheduler)
+class Condition:
+    def __init__(self, scheduler: Scheduler, lock: Lock | None = None) -> None:
+        self._scheduler, self._lock = scheduler, lock or Lock(scheduler)
         self._sleeping: list[Strand] = []
+
+    def __enter__(self) -> Condition:
+        self._lock.acquire()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
 
     def wait_for(self, predicate: Callable[[], Any], timeout: float | None = None) -> Any:
         assert timeout is None
@@ -310,7 +317,7 @@ class Threading:
 
     def __init__(self, scheduler: Scheduler) -> None:
         self.Lock = self.RLock = lambda: Lock(scheduler)
-        self.Condition = lambda: Condition(scheduler)
+        self.Condition = partial(Condition, scheduler)
         self.Event = lambda: Event(scheduler)
         self.Thread = partial(Thread, scheduler)
 

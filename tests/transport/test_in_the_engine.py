@@ -15,6 +15,7 @@ import yaml
 from activations.clock import SystemClock
 from activations.config import Egress
 from activations.delivery.connections import Gate, NotSent
+from activations.delivery.deliverer import SEND_WITHIN, TRIES
 from activations.delivery.exchange import Conversation
 from activations.delivery.pace import Pace
 from activations.delivery.rate import RateLimiter
@@ -133,6 +134,64 @@ def test_a_wait_that_was_told_while_the_intent_was_late_is_obeyed(
     world.other.always = lambda other, request: left.append(world.clock.monotonic()) or other.accept(request)
     assert world.run().delivered == 2
     assert min(left) - started >= 20
+
+
+@pytest.fixture
+def before_its_turn(monkeypatch: pytest.MonkeyPatch) -> list[Callable[[], object]]:
+    """What happens next between a committed intent and its turn."""
+    claim, happens = Journal.claim, list[Callable[[], object]]()
+
+    def claim_early(self: Journal, *arguments: Any, **options: Any) -> Claim | None:
+        claimed = claim(self, *arguments, **options)
+        if happens:
+            happens.pop(0)()
+        return claimed
+
+    monkeypatch.setattr(Journal, "claim", claim_early)
+    return happens
+
+
+def test_a_wait_that_was_told_while_a_batch_waited_for_its_turn_is_obeyed(
+    world: World, before_its_turn: list[Callable[[], object]]
+) -> None:
+    told = told_elsewhere(world, 20)
+    before_its_turn.append(lambda: told(OtherSide(), Request(method="POST", url="", body=b'{"changes":[]}')))
+    started, left = world.clock.monotonic(), []
+    world.other.always = lambda other, request: left.append(world.clock.monotonic()) or other.accept(request)
+    assert world.run().delivered == 2
+    assert min(left) - started >= 20
+
+
+def test_an_intent_that_runs_out_before_its_turn_is_no_failed_try(
+    world: World, before_its_turn: list[Callable[[], object]]
+) -> None:
+    before_its_turn.extend([lambda: world.clock.sleep(SEND_WITHIN.total_seconds() + 1)] * 3 * TRIES)
+    run = world.run()
+    assert (run.delivered, run.requests, before_its_turn) == (2, 2, [])
+
+
+def test_who_said_no_while_an_intent_ran_out_before_its_turn_is_not_sent(
+    world: World, before_its_turn: list[Callable[[], object]]
+) -> None:
+    def says_no() -> None:
+        world.clock.sleep(SEND_WITHIN.total_seconds() + 1)
+        world.engine().suppress(["a"], channel="email", reason="objection", source="me")
+
+    before_its_turn.append(says_no)
+    run = world.run()
+    assert (run.delivered, run.suppressed, world.other.emails) == (1, 1, {"b@example.com"})
+
+
+def test_a_run_told_to_stop_takes_the_intent_back_that_waits_for_its_turn(
+    world: World, before_its_turn: list[Callable[[], object]]
+) -> None:
+    world.build()
+    engine = world.engine()
+    before_its_turn.append(engine.stop.set)
+    run = engine.sync("people")
+    assert (run.run_status, run.retryable, run.in_doubt) == (RunStatus.INTERRUPTED, 2, 0)
+    assert world.other.requests == 0
+    assert world.run().delivered == 2
 
 
 def test_a_run_that_waits_for_the_destination_ends_when_it_is_told_to_stop(world: World) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -19,9 +21,9 @@ class Clock:
         return self.time
 
 
-def a_pace(most: int = 64) -> tuple[Pace, Clock]:
+def a_pace(most: int = 64, ahead: float = 0.0) -> tuple[Pace, Clock]:
     clock = Clock()
-    return Pace(most, clock), clock  # type: ignore[arg-type]
+    return Pace(most, clock, ahead=ahead), clock  # type: ignore[arg-type]
 
 
 def round_trip(pace: Pace, clock: Clock, *, seconds: float = 0.02, trouble: bool = False) -> int:
@@ -156,3 +158,37 @@ def test_it_costs_microseconds() -> None:
         with pace.turn():
             pace.answered(1.0)
     assert (time.process_time() - started) / 5000 < 50e-6
+
+
+def test_so_many_more_may_be_made_ready_as_its_share_says_and_fewer_after_trouble() -> None:
+    pace, clock = a_pace(most=8, ahead=0.25)
+    for _ in range(3):
+        round_trip(pace, clock)
+    assert (_who_comes_in(pace.turn), _who_comes_in(pace.work)) == (8, 10)
+    round_trip(pace, clock, trouble=True)
+    assert (_who_comes_in(pace.turn), _who_comes_in(pace.work)) == (4, 5)
+
+
+def test_without_a_share_nothing_is_made_ready_before_it_may_leave() -> None:
+    pace, _ = a_pace()
+    assert _who_comes_in(pace.turn) == _who_comes_in(pace.work) == FIRST
+
+
+def _who_comes_in(place: Callable[[], AbstractContextManager[None]]) -> int:
+    """How many are inside at once, when many more want to."""
+    inside, leave = [], threading.Event()
+
+    def visit() -> None:
+        with place():
+            inside.append(1)
+            leave.wait(10)
+
+    visitors = [threading.Thread(target=visit) for _ in range(16)]
+    for visitor in visitors:
+        visitor.start()
+    time.sleep(0.05)
+    found = len(inside)
+    leave.set()
+    for visitor in visitors:
+        visitor.join()
+    return found
