@@ -20,7 +20,7 @@ from activations import ledger, planning
 from activations.clock import Clock, SystemClock
 from activations.config import Environment, Project, Sync
 from activations.config.documents import parse_model
-from activations.config.project import own_host, secret_keys
+from activations.config.kinds import own_host, secret_keys
 from activations.delivery import RequestsTransport, Rows, Transport
 from activations.delivery.connections import Gate
 from activations.delivery.sealing import Sealer

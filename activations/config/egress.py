@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Annotated, Self
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import Field, StringConstraints, model_validator
 
 from activations.config import secrets
+from activations.config.base import Strict
 from activations.errors import ConfigError
 
 IPAddress = IPv4Address | IPv6Address
@@ -31,10 +32,8 @@ _NUMBER = re.compile(r"0x[0-9a-f]*|[0-9]+", re.IGNORECASE)
 _PROXY = re.compile(r"(env|file):.+|https?://[A-Za-z0-9.-]+:[0-9]{1,5}")
 
 
-class Egress(BaseModel):
+class Egress(Strict):
     """`egress:` in project.yml."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     hosts: tuple[HostPattern, ...] | None = Field(None, min_length=1)
     """When given, live requests go to these hosts only: `hooks.example.com`, or `*.example.com` for everything below

@@ -39,6 +39,7 @@ _MOMENTS = {
     "date": ("date", ""),
     "timestamp": ("timestamp", " 00:00:00"),
     "timestamp without time zone": ("timestamp", " 00:00:00"),
+    **dict.fromkeys(("timestamp_s", "timestamp_ms", "timestamp_ns"), ("timestamp", " 00:00:00")),
     "timestamp with time zone": ("timestamptz", " 00:00:00+00"),
 }
 
@@ -51,7 +52,9 @@ def in_calendar(value: exp.Expr, data_type: str) -> exp.Expr | None:
         return None
     kind, midnight = _MOMENTS[plain]
     first, end = (exp.cast(literal(f"{day}{midnight}"), kind) for day in ("0001-01-01", "10000-01-01"))
-    return exp.and_(exp.GTE(this=value.copy(), expression=first), exp.LT(this=value.copy(), expression=end))
+    # DuckDB has precisions of their own, of which nanoseconds do not reach these years.
+    moment = exp.cast(value, kind) if plain.startswith("timestamp_") else value
+    return exp.and_(exp.GTE(this=moment.copy(), expression=first), exp.LT(this=moment.copy(), expression=end))
 
 
 MOST_ARGUMENTS = 90

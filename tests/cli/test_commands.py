@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 import yaml
 from click.testing import Result
-from rich.console import Console
 from typer.testing import CliRunner
 
 from activations.cli import app as cli
+from activations.cli import context
+from activations.cli.output import Exit
 from activations.runner import Engine
 from tests.engine.test_feedback import TEXTS
 from tests.engine.world import World, cannot_connect, lost_after, refuse_rows
@@ -37,10 +38,10 @@ def reachable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str, **sync
     monkeypatch.setenv("ACTIVATIONS_SANDBOX_URL", "http://127.0.0.1:9")
     world = World(tmp_path, mode=mode, **({"guard": {"floor_rows": 0}} | sync))
     monkeypatch.setattr(
-        cli, "Engine", lambda project: Engine(project, clock=world.clock, transport=world._transport)
+        context, "Engine", lambda project: Engine(project, clock=world.clock, transport=world._transport)
     )
     monkeypatch.setenv("ACTIVATIONS_PROJECT_DIR", str(tmp_path))
-    monkeypatch.setattr(cli, "out", Console(width=160))
+    monkeypatch.setenv("COLUMNS", "160")
     return world
 
 
@@ -57,7 +58,7 @@ def test_plan_sync_status_agree(world: World) -> None:
     [plan] = data("plan")
     assert (plan["added"], plan["held_reason"]) == (2, None)
     done = invoke("sync", "--json")
-    assert done.exit_code == cli.Exit.DONE
+    assert done.exit_code == Exit.DONE
     [run], [status] = json.loads(done.stdout), data("status")
     assert run == status
     assert (run["delivered"], run["run_status"]) == (2, "succeeded")
@@ -66,8 +67,8 @@ def test_plan_sync_status_agree(world: World) -> None:
 @pytest.mark.parametrize(
     ("spoil", "code"),
     [
-        (lambda w: setattr(w.other, "always", refuse_rows(lambda _: True)), cli.Exit.PARTIAL),
-        (lambda w: setattr(w.other, "always", cannot_connect), cli.Exit.FAILED),
+        (lambda w: setattr(w.other, "always", refuse_rows(lambda _: True)), Exit.PARTIAL),
+        (lambda w: setattr(w.other, "always", cannot_connect), Exit.FAILED),
     ],
 )
 def test_a_run_that_did_not_go_through_is_not_exit_zero(world: World, spoil: Any, code: int) -> None:
@@ -80,11 +81,11 @@ def test_a_held_run_says_why_and_what_to_do_and_can_be_released(world: World) ->
     world.add(*"abcd").run()
     world.drop("a", "b").build()
     held = invoke("sync")
-    assert held.exit_code == cli.Exit.HELD
+    assert held.exit_code == Exit.HELD
     assert "max_removed_share" in held.stderr and "activations release people" in held.stderr
     assert invoke("release", "people", "--by", " ").exception is not None
     assert invoke("release", "people", "--by", "ops", "--note", "closing down").exit_code == 0
-    assert invoke("sync").exit_code == cli.Exit.DONE
+    assert invoke("sync").exit_code == Exit.DONE
     assert data("audit") == {"lines": 1, "intact": True}
 
 
@@ -93,7 +94,7 @@ def test_a_sync_that_cannot_be_planned_fails_alone(world: World) -> None:
     broken = world.sync_file.with_name("aaa_broken.yml")
     broken.write_text(world.sync_file.read_text() + "holdout: no_such\n")
     done = invoke("sync")
-    assert done.exit_code == cli.Exit.FAILED
+    assert done.exit_code == Exit.FAILED
     assert "no_such" in done.stderr
     assert world.other.emails == {"a@example.com"}
     assert {run["sync"]: run["run_status"] for run in data("status")} == {
@@ -110,7 +111,7 @@ def test_an_error_is_one_line_and_in_json_one_object(
         monkeypatch.setattr("sys.argv", ["activations", "check", *flags])
         with pytest.raises(SystemExit) as ended:
             cli.main()
-        assert ended.value.code == cli.Exit.FAILED
+        assert ended.value.code == Exit.FAILED
         shown = capsys.readouterr()
         text = json.loads(shown.out)["error"] if flags else shown.err
         assert "Did you mean `mode`?" in text
@@ -184,7 +185,7 @@ def test_a_plan_is_written_down_and_applied(world: World, tmp_path: Path) -> Non
     assert "activations apply" in invoke("plan", "people", "--out", file).stdout
     assert [run["delivered"] for run in data("apply", file)] == [2]
     again = invoke("apply", file)
-    assert again.exit_code == cli.Exit.FAILED
+    assert again.exit_code == Exit.FAILED
     assert "another run moved the ledger" in again.stderr
 
 
@@ -193,16 +194,16 @@ def test_a_held_plan_is_released_by_its_file(world: World, tmp_path: Path) -> No
     world.drop("a", "b").build()
     file = str(tmp_path / "people.json")
     invoke("plan", "people", "--out", file)
-    assert invoke("apply", file).exit_code == cli.Exit.HELD
-    assert invoke("release", "--plan", file, "--by", "ops").exit_code == cli.Exit.DONE
-    assert invoke("apply", file).exit_code == cli.Exit.DONE
+    assert invoke("apply", file).exit_code == Exit.HELD
+    assert invoke("release", "--plan", file, "--by", "ops").exit_code == Exit.DONE
+    assert invoke("apply", file).exit_code == Exit.DONE
 
 
 def test_one_plan_a_file_and_one_thing_to_release(world: World, tmp_path: Path) -> None:
     world.sync_file.with_name("second.yml").write_text(world.sync_file.read_text())
-    assert invoke("plan", "--out", str(tmp_path / "x.json")).exit_code == cli.Exit.USAGE
-    assert invoke("release", "--by", "ops").exit_code == cli.Exit.USAGE
-    assert invoke("release", "people", "--plan", "x", "--by", "ops").exit_code == cli.Exit.USAGE
+    assert invoke("plan", "--out", str(tmp_path / "x.json")).exit_code == Exit.USAGE
+    assert invoke("release", "--by", "ops").exit_code == Exit.USAGE
+    assert invoke("release", "people", "--plan", "x", "--by", "ops").exit_code == Exit.USAGE
 
 
 def test_a_message_in_doubt_is_listed_and_settled(messages: World) -> None:

@@ -197,6 +197,7 @@ def test_the_schema_for_editors_knows_every_key() -> None:
         properties
     )
     assert sync_json_schema()["additionalProperties"] is False
+    assert sync_json_schema()["title"] == "Activations sync"
 
 
 @pytest.mark.parametrize(("journal", "words"), [

@@ -132,13 +132,13 @@ def test_a_number_without_country_is_left_out(build: Any, driver: Driver, sandbo
 def test_one_person_who_cannot_be_subscribed_does_not_keep_the_others_from_it(
     build: Any, driver: Driver, sandbox: RunningSandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from activations.sandbox import klaviyo as stand_in
+    from activations.sandbox.klaviyo import jsonapi, subscriptions
 
     def check(data: Any, profiles: Any) -> None:
         if any(profile["attributes"]["email"] == "p3@example.com" for profile in profiles):
-            raise stand_in.Refusal(400, "invalid", "refused for this test")
+            raise jsonapi.Refusal(400, "invalid", "refused for this test")
 
-    monkeypatch.setattr(stand_in, "_check_subscription", check)
+    monkeypatch.setattr(subscriptions, "_check_subscription", check)
     results = driver.run(build("klaviyo"), [an_addition(n, email(n)) for n in range(8)])
     consents = {e: m["consent"] for e, m in sandbox.sandbox.klaviyo.members(LIST).items()}
     assert {e for e, c in consents.items() if c != "SUBSCRIBED"} == {"p3@example.com"}

@@ -11,7 +11,8 @@ import yaml
 from typer.main import get_command
 
 from activations.cli.app import app
-from activations.config.project import Guard, _SyncFile
+from activations.config import Guard
+from activations.config.syncs import _SyncFile
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]

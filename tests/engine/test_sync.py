@@ -141,6 +141,17 @@ def test_a_date_beyond_the_calendar_costs_its_own_row_only(world: World, impossi
 
 
 @pytest.mark.parametrize(
+    "impossible", ["timestamp_s '10000-01-01'", "timestamp_ms 'infinity'", "timestamp_ns '-infinity'"]
+)
+def test_it_costs_no_more_in_a_precision_that_only_duckdb_has(duckdb_world: World, impossible: str) -> None:
+    world = duckdb_world.add("a", "b")
+    dated(world, impossible)
+    run = world.engine().sync("people")
+    assert (run.delivered, dict(run.counts.invalid_by_reason)) == (1, {"impossible_date": 1})
+    assert [row["score"] for row in world.other.held.values()] == ["2026-02-28T00:00:00+00:00"]
+
+
+@pytest.mark.parametrize(
     ("last", "sent"),
     [
         ("date '0001-01-01'", "0001-01-01"),

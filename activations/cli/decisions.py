@@ -1,0 +1,183 @@
+"""What people decide: what may pass, what is tried or sent again, whom nothing reaches any more; and the trail of it."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from activations.cli import tables
+from activations.cli.context import Json, engine_of
+from activations.cli.output import out, print_result
+from activations.errors import ActivationsError
+from activations.feedback import read_callbacks
+
+Name = Annotated[str, typer.Argument(help="A sync by name.")]
+By = Annotated[str, typer.Option("--by", help="Who decides it; kept in the audit trail.")]
+Note = Annotated[str, typer.Option("--note", help="Why.")]
+
+
+def release(
+    context: typer.Context,
+    by: Annotated[str, typer.Option("--by", help="Who lets it pass; kept in the audit trail.")],
+    sync: Annotated[str | None, typer.Argument(help="A sync by name: the plan its last run held.")] = None,
+    plan: Annotated[
+        Path | None, typer.Option("--plan", help="A file that `plan --out` wrote, instead.")
+    ] = None,
+    note: Annotated[str, typer.Option("--note", help="Why it may pass.")] = "",
+    as_json: Json = False,
+) -> None:
+    """Let a plan that a guard holds pass, once and exactly as it is. Then run the sync again, or apply the plan."""
+    _require_name(by)
+    engine = engine_of(context)
+    if (sync is None) == (plan is None):
+        raise typer.BadParameter("name a sync, or a written plan with --plan")
+    if plan:
+        released, following = engine.release_plan(plan, by=by, note=note), f"activations apply {plan}"
+    else:
+        released, following = engine.release(str(sync), by=by, note=note), f"activations sync {sync}"
+    print_result(
+        {"released": released, "by": by},
+        as_json,
+        lambda: out.print(f"The plan {released} may pass. Next: `{following}`", soft_wrap=True),
+    )
+
+
+def retry(context: typer.Context, sync: Name, by: By, note: Note = "", as_json: Json = False) -> None:
+    """Let the next run try the rows again that the destination refused, though their values are the same."""
+    _require_name(by)
+    rows = engine_of(context).retry(sync, by=by, note=note)
+    print_result(
+        {"retried": rows, "by": by},
+        as_json,
+        lambda: out.print(f"{rows} refused rows are tried again. Next: `activations sync {sync}`"),
+    )
+
+
+def resolve(
+    context: typer.Context,
+    sync: Name,
+    delivered: Annotated[
+        str | None,
+        typer.Option("--delivered", metavar="HANDLE", help="It did arrive; say in --note how you know."),
+    ] = None,
+    resend: Annotated[
+        str | None, typer.Option("--resend", metavar="HANDLE", help="Send it again, as a new message.")
+    ] = None,
+    by: By = "",
+    second: Annotated[str, typer.Option("--second", help="Who agrees that it is sent again.")] = "",
+    note: Annotated[str, typer.Option("--note", help="The evidence, or why.")] = "",
+    as_json: Json = False,
+) -> None:
+    """List the messages in doubt of a sync, or settle one that a person found out about."""
+    engine = engine_of(context)
+    if delivered and resend:
+        raise typer.BadParameter("a message was delivered or is sent again, not both", param_hint="--resend")
+    if delivered:
+        _require_name(by)
+        _require_evidence(note)
+        engine.mark_delivered(sync, delivered, by=by, note=note)
+    elif resend:
+        _require_name(by)
+        engine.resend(sync, resend, by=by, second=second, note=note)
+    messages = engine.in_doubt(sync)
+    print_result(
+        [tables.message_summary(message) for message in messages],
+        as_json,
+        lambda: out.print(tables.messages_table(sync, messages)),
+    )
+
+
+def feedback(
+    context: typer.Context,
+    destination: Annotated[str, typer.Argument(help="An account of destinations.yml.")],
+    as_json: Json = False,
+) -> None:
+    """Settle messages in doubt that the provider says it took. Reads its signed callbacks from standard input, one JSON
+    object a line: url, headers, body."""
+    done = engine_of(context).feedback(destination, read_callbacks(sys.stdin))
+    print_result(asdict(done), as_json, lambda: out.print(tables.feedback_text(done), soft_wrap=True))
+
+
+def resync(context: typer.Context, sync: Name, by: By, note: Note = "", as_json: Json = False) -> None:
+    """Send everybody's values again with the next run, without forgetting who has to leave. Guards still speak."""
+    _require_name(by)
+    rows = engine_of(context).resync(sync, by=by, note=note)
+    print_result(
+        {"resynced": rows, "by": by},
+        as_json,
+        lambda: out.print(
+            f"{rows} rows are sent again. `activations plan {sync}` shows whether a guard holds it."
+        ),
+    )
+
+
+def suppress(
+    context: typer.Context,
+    reason: Annotated[str, typer.Option("--reason", help="objection, withdrawn, complaint, …")],
+    channel: Annotated[str, typer.Option("--channel", help="email, sms, ads or all.")] = "all",
+    lift: Annotated[bool, typer.Option("--lift", help="Take suppressions of this channel back.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Stop sending to people at once, before dbt is built again. Reads e-mails, phones (+49…) or person ids, one a
+    line, from standard input."""
+    if channel not in ("email", "sms", "ads", "all"):
+        raise ActivationsError(f"there is no channel `{channel}`. Use email, sms, ads or all")
+    values = [line.strip() for line in sys.stdin if line.strip()]
+    if not values:
+        raise ActivationsError(
+            "nobody was named. Write e-mails, phones or person ids to standard input, one a line"
+        )
+    engine = engine_of(context)
+    if lift:
+        lines = engine.lift(values, channel=channel, reason=reason, source="cli")
+        print_result(
+            {"lifted": lines}, as_json, lambda: out.print(f"{lines} suppressions are lifted on {channel}.")
+        )
+        return
+    done = engine.suppress(values, channel=channel, reason=reason, source="cli")
+    print_result(
+        {"suppressed": len(values), "known": done.known, "effective_at": done.effective_at.isoformat()},
+        as_json,
+        lambda: out.print(tables.suppressed_text(len(values), channel, done), soft_wrap=True),
+    )
+
+
+def forget(
+    context: typer.Context,
+    sync: Name,
+    by: By,
+    note: Note = "",
+    as_json: Json = False,
+) -> None:
+    """Forget what the destination of a sync holds: the next run sends everybody again. Messages are not repeated."""
+    _require_name(by)
+    engine_of(context).forget(sync, by=by, note=note)
+    print_result(
+        {"forgotten": sync, "by": by},
+        as_json,
+        lambda: out.print(f"Forgotten. `activations plan {sync}` shows what is sent next."),
+    )
+
+
+def audit(context: typer.Context, as_json: Json = False) -> None:
+    """Verify that no line of the audit trail was altered."""
+    lines = engine_of(context).verify_audit()
+    print_result(
+        {"lines": lines, "intact": True},
+        as_json,
+        lambda: out.print(f"The audit trail is intact: {lines} lines."),
+    )
+
+
+def _require_name(by: str) -> None:
+    if not by.strip():
+        raise ActivationsError("this needs the name of a person: --by")
+
+
+def _require_evidence(note: str) -> None:
+    if not note.strip():
+        raise ActivationsError("say how you know that it arrived: --note")
