@@ -7,7 +7,7 @@ import re
 import secrets
 import sqlite3
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from starlette.requests import Request
@@ -15,6 +15,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from activations.sandbox.credentials import credentials_for
+from activations.sandbox.refusals import Refused, guarded
 from activations.sandbox.state import Place, State
 
 MAX_ROWS = 10_000
@@ -26,12 +27,11 @@ EMPTY_DIGEST = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
-class Refusal(Exception):
+class Refusal(Refused):
     """A request that is answered with a Graph API error."""
 
     def __init__(self, status: int, code: int, message: str, subcode: int | None = None) -> None:
-        self.status, self.code, self.message, self.subcode = status, code, message, subcode
-        super().__init__(str(code))
+        super().__init__(_error(status, code, message, subcode))
 
 
 class MetaStandIn:
@@ -54,26 +54,15 @@ class MetaStandIn:
     def routes(self) -> list[Route]:
         audience = "/{version}/{audience_id}"
         return [
-            Route(audience + "/users", self._guarded(self.users), methods=["POST", "DELETE"]),
-            Route(audience + "/sessions", self._guarded(self.sessions), methods=["GET"]),
-            Route(audience, self._guarded(self.audience), methods=["GET"]),
+            Route(audience + "/users", guarded(self.users, self._admit), methods=["POST", "DELETE"]),
+            Route(audience + "/sessions", guarded(self.sessions, self._admit), methods=["GET"]),
+            Route(audience, guarded(self.audience, self._admit), methods=["GET"]),
         ]
 
     def error(self, status: int) -> Response:
         if status == 429:
             return _error(429, 80_003, "There have been too many calls to this ad account.", 2_446_079)
         return _error(500, 2, "An unexpected error has occurred. Please retry your request later.", None)
-
-    def _guarded(self, handler: Callable[[Request], Any]) -> Callable[[Request], Any]:
-        async def answer(request: Request) -> Response:
-            try:
-                self._admit(request)
-                response: Response = await handler(request)
-            except Refusal as refusal:
-                return _error(refusal.status, refusal.code, refusal.message, refusal.subcode)
-            return response
-
-        return answer
 
     def _admit(self, request: Request) -> None:
         expected = f"Bearer {credentials_for('meta_custom_audience')['access_token']}"

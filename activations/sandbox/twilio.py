@@ -12,7 +12,6 @@ import re
 import secrets
 import sqlite3
 import time
-from collections.abc import Callable
 from email.utils import formatdate
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
@@ -23,6 +22,7 @@ from starlette.routing import Route
 
 from activations.sandbox.credentials import credentials_for
 from activations.sandbox.masking import mask_phone
+from activations.sandbox.refusals import Refused, guarded
 from activations.sandbox.state import Place, State
 
 MAX_BODY_CHARACTERS = 1_600
@@ -30,12 +30,11 @@ OPTED_OUT_ENDING, LANDLINE_ENDING = "0199", "0198"
 _PHONE = re.compile(r"\+[1-9][0-9]{6,14}")
 
 
-class Refusal(Exception):
+class Refusal(Refused):
     """A request that is answered with a Twilio error."""
 
     def __init__(self, status: int, code: int, message: str) -> None:
-        self.status, self.code, self.message = status, code, message
-        super().__init__(str(code))
+        super().__init__(_error(status, code, message))
 
 
 class TwilioStandIn:
@@ -53,26 +52,15 @@ class TwilioStandIn:
     def routes(self) -> list[Route]:
         messages = "/2010-04-01/Accounts/{account_sid}/Messages"
         return [
-            Route(messages + ".json", self._guarded(self.send), methods=["POST"]),
-            Route(messages + ".json", self._guarded(self.list_messages), methods=["GET"]),
-            Route(messages + "/{sid}.json", self._guarded(self.message), methods=["GET"]),
+            Route(messages + ".json", guarded(self.send, self._admit), methods=["POST"]),
+            Route(messages + ".json", guarded(self.list_messages, self._admit), methods=["GET"]),
+            Route(messages + "/{sid}.json", guarded(self.message, self._admit), methods=["GET"]),
         ]
 
     def error(self, status: int) -> Response:
         return _error(
             status, {429: 20429, 500: 20500}[status], "Too Many Requests" if status == 429 else "Error"
         )
-
-    def _guarded(self, handler: Callable[[Request], Any]) -> Callable[[Request], Any]:
-        async def answer(request: Request) -> Response:
-            try:
-                self._admit(request)
-                response: Response = await handler(request)
-            except Refusal as refusal:
-                return _error(refusal.status, refusal.code, refusal.message)
-            return response
-
-        return answer
 
     def _admit(self, request: Request) -> None:
         known = credentials_for("twilio")

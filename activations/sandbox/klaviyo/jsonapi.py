@@ -13,17 +13,17 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from activations.sandbox.refusals import Refused
 from activations.sandbox.state import State
 
 MEDIA_TYPE = "application/vnd.api+json"
 
 
-class Refusal(Exception):
+class Refusal(Refused):
     """A request that is answered with a JSON:API error."""
 
     def __init__(self, status: int, code: str, detail: str, pointer: str = "/data") -> None:
-        self.status, self.code, self.detail, self.pointer = status, code, detail, pointer
-        super().__init__(code)
+        super().__init__(errors(status, code, "Invalid input.", detail, pointer))
 
 
 async def read_body(request: Request) -> dict[str, Any]:

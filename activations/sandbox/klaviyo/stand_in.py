@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 from starlette.requests import Request
@@ -16,9 +15,8 @@ from activations.sandbox.klaviyo.jsonapi import MEDIA_TYPE, Refusal, errors
 from activations.sandbox.klaviyo.lists import Lists
 from activations.sandbox.klaviyo.profiles import Profiles
 from activations.sandbox.klaviyo.subscriptions import Subscriptions
+from activations.sandbox.refusals import Handler, guarded
 from activations.sandbox.state import Place, State
-
-Handler = Callable[[Request], Awaitable[Response]]
 
 
 class KlaviyoStandIn:
@@ -60,22 +58,12 @@ class KlaviyoStandIn:
         ]
 
     def _route(self, method: str, path: str, handler: Handler) -> Route:
-        return Route(path, self._guarded(handler), methods=[method])
+        return Route(path, guarded(handler, self._admit), methods=[method])
 
     def error(self, status: int) -> Response:
         titles = {429: ("throttled", "Request was throttled."), 500: ("error", "A server error occurred.")}
         code, title = titles[status]
         return errors(status, code, title, title, None)
-
-    def _guarded(self, handler: Handler) -> Handler:
-        async def answer(request: Request) -> Response:
-            try:
-                self._admit(request)
-                return await handler(request)
-            except Refusal as refusal:
-                return errors(refusal.status, refusal.code, "Invalid input.", refusal.detail, refusal.pointer)
-
-        return answer
 
     def _admit(self, request: Request) -> None:
         expected = f"Klaviyo-API-Key {credentials_for('klaviyo')['api_key']}"
