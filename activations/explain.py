@@ -12,8 +12,9 @@ from activations.config import Project, Sync
 from activations.digests import SEPARATOR
 from activations.manifest import Manifest, check_sync
 from activations.planning import PlanInput
+from activations.planning.comparing import compare
 from activations.planning.gate import Rules
-from activations.planning.planner import compare, statements_for
+from activations.planning.planner import statements_for
 from activations.planning.statements import DIFFERENCE, OPEN_ROWS, SCOPE
 from activations.warehouses import Session, Warehouse
 

@@ -7,7 +7,7 @@ between the two is harmless: the next merge sees the mark and prunes. The snapsh
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from importlib import resources
 from pathlib import Path
@@ -32,6 +32,8 @@ SNAPSHOT = Relation(schema="activation", name="sync_snapshot")
 _NEWEST = Relation(schema="activation", name="sync_inputs")
 """The table that ledgers got last."""
 _HASHES = "merged_hashes"
+HASHES_AT_ONCE = 250_000
+"""Rows whose hashes one statement changes: DuckDB keeps what it changes in memory until the commit."""
 _RANDOM = ("identity", "payload_hash")
 """Columns of hashes, in whichever table."""
 
@@ -94,12 +96,13 @@ def refresh(session: Session, sync: Sync, plan: Path) -> None:
     path = sieve_file(plan)
     if not path.exists():
         return
-    with session.transaction(), session.offer(_HASHES, lambda: _read(path)):
-        session.run(
-            f"update activation.sync_snapshot as s set sieve = h.sieve, field_marks = h.field_marks from {_HASHES} as h "
-            "where s.sync = ? and s.primary_key = h.row_key and s.identity = h.identity and s.payload_hash = h.payload_hash",
-            [sync.name],
-        )
+    for part in _parts(path):
+        with session.transaction(), session.offer(_HASHES, part.to_reader):
+            session.run(
+                f"update activation.sync_snapshot as s set sieve = h.sieve, field_marks = h.field_marks from {_HASHES} as h "
+                "where s.sync = ? and s.primary_key = h.row_key and s.identity = h.identity and s.payload_hash = h.payload_hash",
+                [sync.name],
+            )
     path.unlink()
 
 
@@ -205,9 +208,11 @@ def _require_layout(session: Session) -> None:
         raise WarehouseError("the ledger's tables are those of an older version. Run `activations init`")
 
 
-def _read(path: Path) -> pa.RecordBatchReader:
-    file = pq.ParquetFile(path)
-    return pa.RecordBatchReader.from_batches(file.schema_arrow, file.iter_batches())
+def _parts(path: Path) -> Iterator[pa.Table]:
+    """Of so many rows as one statement can change in little memory. Each may be committed alone: a hash more or less costs
+    time, never truth."""
+    for batch in pq.ParquetFile(path).iter_batches(HASHES_AT_ONCE):
+        yield pa.Table.from_batches([batch])
 
 
 def _append_changelog(session: Session, journal: Journal, sync: Sync, outcomes: Outcomes) -> None:

@@ -31,7 +31,7 @@ from activations.errors import PackageMissing, WarehouseError
 from activations.journal import Journal, Lease, OpenState, open_journal
 from activations.manifest import load_manifest
 from activations.planning import FrozenPlan, PlanInput
-from activations.planning.planner import OPEN_ROW_COLUMNS
+from activations.planning.comparing import OPEN_ROW_COLUMNS
 from activations.sandbox.credentials import base_url_for, credentials_for
 from activations.warehouses import DuckDBWarehouse, Session, Warehouse
 

@@ -59,18 +59,14 @@ def expected(session: Session, statements: Statements, ledger_position: str) -> 
 
 def read_audience(session: Session, statements: Statements) -> str:
     """The audience's rows and the rules that make identity and payload of them."""
-    rows = exp.alias_(statements.source, "a", table=True)
-    query = select("count(*)", *sums(statements.warehouse, [statements.sieve("a")])).from_(rows)
-    return content(*session.rows(query)[0])
+    return content(*session.rows(Inputs(statements).audience())[0])
 
 
 def read_surroundings(session: Session, statements: Statements, open_row_columns: Sequence[str]) -> str:
     """Everything else but the snapshot."""
-    lines = session.rows(surroundings(statements, open_row_columns))
-    contents = {name: content(*line) for name, *line in lines}
-    sync = statements.sync
-    written = Comparison(statements.sync).difference().sql(dialect=statements.warehouse.dialect)
-    everything = [contents, sync.channel.value, sync.purpose, sync.holdout, written]
+    inputs, sync = Inputs(statements), statements.sync
+    contents = {name: content(*line) for name, *line in session.rows(inputs.surroundings(*open_row_columns))}
+    everything = [contents, sync.channel.value, sync.purpose, sync.holdout, inputs.comparison()]
     return hashlib.sha256(json.dumps(everything, sort_keys=True).encode()).hexdigest()
 
 
@@ -84,31 +80,44 @@ def content(rows: int, *found: int | None) -> str:
     return " ".join(str(number or 0) for number in (rows, *found))
 
 
-def surroundings(statements: Statements, open_row_columns: Sequence[str]) -> exp.Query:
-    """A line for each relation: its name, its size and its sums."""
-    lines = [_line(statements, "eligibility", _eligibility(statements))]
-    if statements.sync.holdout:
-        lines.append(_line(statements, "holdouts", _holdouts(statements)))
-    lines.append(_line(statements, OPEN_ROWS, select(*open_row_columns).from_(OPEN_ROWS)))
-    lines.append(_line(statements, SUPPRESSIONS, select("digest").from_(SUPPRESSIONS)))
-    return exp.union(*lines, distinct=False)
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """What is asked of everything that a plan is made of."""
 
+    statements: Statements
 
-def _line(statements: Statements, name: str, rows: exp.Select) -> exp.Select:
-    values = [exp.column(value.alias_or_name) for value in rows.selects]
-    found = sums(statements.warehouse, values)
-    return select(exp.alias_(literal(name), "name"), "count(*)", *found).from_(rows.subquery("r"))
+    def audience(self) -> exp.Select:
+        """Its size and its sums."""
+        found = sums(self.statements.warehouse, [self.statements.sieve("a")])
+        return select("count(*)", *found).from_(exp.alias_(self.statements.source, "a", table=True))
 
+    def surroundings(self, *open_row_columns: str) -> exp.Query:
+        """A line for each relation: its name, its size and its sums."""
+        lines = [self._line("eligibility", self._eligibility())]
+        if self.statements.sync.holdout:
+            lines.append(self._line("holdouts", self._holdouts()))
+        lines.append(self._line(OPEN_ROWS, select(*open_row_columns).from_(OPEN_ROWS)))
+        lines.append(self._line(SUPPRESSIONS, select("digest").from_(SUPPRESSIONS)))
+        return exp.union(*lines, distinct=False)
 
-def _eligibility(statements: Statements) -> exp.Select:
-    """As far as a state sync asks: quiet hours keep no row out."""
-    blocker = "case when not coalesce(e.is_eligible, false) then coalesce(e.first_blocker, 'unknown') end"
-    columns = [exp.column(statements.person_key, "e"), exp.alias_(condition(blocker), "blocker")]
-    return select(*columns).from_(table(statements.eligibility, "e")).where(*statements.rule("e"))
+    def comparison(self) -> str:
+        """How the audience is compared with what is held, as the warehouse reads it."""
+        return Comparison(self.statements.sync).difference().sql(dialect=self.statements.warehouse.dialect)
 
+    def _line(self, name: str, rows: exp.Select) -> exp.Select:
+        values = [exp.column(value.alias_or_name) for value in rows.selects]
+        found = sums(self.statements.warehouse, values)
+        return select(exp.alias_(literal(name), "name"), "count(*)", *found).from_(rows.subquery("r"))
 
-def _holdouts(statements: Statements) -> exp.Select:
-    held_out = exp.alias_(condition("coalesce(h.is_held_out, true)"), "is_held_out")
-    mine = exp.column("holdout", "h").eq(statements.sync.holdout)
-    relation = table(statements.holdouts, "h")
-    return select(exp.column(statements.person_key, "h"), held_out).from_(relation).where(mine)
+    def _eligibility(self) -> exp.Select:
+        """As far as a state sync asks: quiet hours keep no row out."""
+        blocker = "case when not coalesce(e.is_eligible, false) then coalesce(e.first_blocker, 'unknown') end"
+        columns = [exp.column(self.statements.person_key, "e"), exp.alias_(condition(blocker), "blocker")]
+        rules = table(self.statements.eligibility, "e")
+        return select(*columns).from_(rules).where(*self.statements.rule("e"))
+
+    def _holdouts(self) -> exp.Select:
+        held_out = exp.alias_(condition("coalesce(h.is_held_out, true)"), "is_held_out")
+        mine = exp.column("holdout", "h").eq(self.statements.sync.holdout)
+        relation = table(self.statements.holdouts, "h")
+        return select(exp.column(self.statements.person_key, "h"), held_out).from_(relation).where(mine)

@@ -186,8 +186,7 @@ class DuckDBSession:
         self._connection.unregister(name)
 
     def keep(self, name: str, query: exp.Expr) -> None:
-        table = exp.to_identifier(name, quoted=True).sql("duckdb")
-        self._connection.execute(f"create or replace temp table {table} as {_sql(query)}")
+        self._connection.execute(f'create or replace temp table "{name}" as {_sql(query)}')
 
     def hold(self, *relations: Relation) -> None:
         """Nothing to do: who holds the file keeps every writer out."""

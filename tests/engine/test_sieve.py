@@ -15,7 +15,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from activations import ledger
-from activations.planning import inputs, planner, sieve
+from activations.errors import PlanRejected
+from activations.planning import comparing, inputs, sieve
 from activations.planning.marks import changed_fields
 from activations.planning.planner import FrozenPlan
 from activations.warehouses.duckdb import DuckDBWarehouse
@@ -148,8 +149,8 @@ def always_sieved() -> Iterator[list[sieve.Sifted | None]]:
 
     with (
         patch.object(sieve, "LARGEST_SHARE", 1.0),
-        patch.object(planner, "sift", sift),
-        patch.object(planner, "expected", surprised),
+        patch.object(comparing, "sift", sift),
+        patch.object(comparing, "expected", surprised),
     ):
         yield found
 
@@ -157,8 +158,8 @@ def always_sieved() -> Iterator[list[sieve.Sifted | None]]:
 @contextmanager
 def never_sieved() -> Iterator[None]:
     with (
-        patch.object(planner, "sift", lambda *_, **__: None),
-        patch.object(planner, "expected", lambda *_: None),
+        patch.object(comparing, "sift", lambda *_, **__: None),
+        patch.object(comparing, "expected", lambda *_: None),
     ):
         yield
 
@@ -167,13 +168,13 @@ def never_sieved() -> Iterator[None]:
 def foreseen() -> Iterator[list[inputs.Finding]]:
     """Yields what plans took from the run before instead of looking."""
     found: list[inputs.Finding] = []
-    real = planner._as_expected
+    real = comparing._as_expected
 
     def as_expected(*arguments: Any) -> Any:
         found.append(arguments[-1])
         return real(*arguments)
 
-    with patch.object(planner, "_as_expected", as_expected):
+    with patch.object(comparing, "_as_expected", as_expected):
         yield found
 
 
@@ -319,12 +320,16 @@ def test_two_rules_about_somebody_who_did_not_change_are_noticed(world: World) -
     world.build().store.execute(
         "insert into eligibility.fct_eligibility select * from eligibility.fct_eligibility where person_id = '1'"
     )
-    with always_sieved(), pytest.raises(planner.PlanRejected, match="there may be one row per person"):
+    with always_sieved(), pytest.raises(PlanRejected, match="there may be one row per person"):
         plan(world)
 
 
-def test_another_version_of_the_warehouse_looks_at_everybody_once(world: World) -> None:
-    with patch.object(DuckDBWarehouse, "hashing", "duckdb 9.9"):
+@pytest.mark.parametrize("at_once", [3, ledger.HASHES_AT_ONCE])
+def test_another_version_of_the_warehouse_looks_at_everybody_once(world: World, at_once: int) -> None:
+    with (
+        patch.object(DuckDBWarehouse, "hashing", "duckdb 9.9"),
+        patch.object(ledger, "HASHES_AT_ONCE", at_once),
+    ):
         assert settled(world) == 0
         assert world.run().counts.unchanged == 8
         assert settled(world) == 8, "the hashes were renewed"

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from multiprocessing import get_context
 from multiprocessing.pool import Pool
-from typing import Any
+from typing import Any, TypeVar
 
 # Schedules are small; the machine's cores go to whole schedules.
 os.environ.setdefault("POLARS_MAX_THREADS", "1")
@@ -24,7 +24,7 @@ from tests.simulation.ports import CrashPoint
 from tests.simulation.schedule import play
 from tests.simulation.stage import Result
 
-NAMED_LAST = "violations"
+Found = TypeVar("Found")
 
 
 def attempt(seed: int) -> Result:
@@ -89,7 +89,9 @@ def run(seeds: Iterable[int], *, workers: int) -> Iterator[tuple[Campaign, Resul
 
 def crash_at_every_commit(*, workers: int) -> Iterator[tuple[str, Result]]:
     """(scenario and point, result)."""
-    points = list(crash_points.all_points())
+    scenarios = crash_points.SCENARIOS
+    found = zip(scenarios, _mapped(crash_points.points_of, scenarios, workers), strict=True)
+    points = [(scenario, point) for scenario, its_points in found for point in its_points]
     for (scenario, point), result in zip(points, _mapped(_crash, points, workers), strict=True):
         yield f"{scenario.name}, {point}", result
 
@@ -98,7 +100,7 @@ def _crash(given: tuple[crash_points.Scenario, CrashPoint]) -> Result:
     return crash_points.play(*given)
 
 
-def _mapped(work: Callable[[Any], Result], given: Iterable[Any], workers: int) -> Iterator[Result]:
+def _mapped(work: Callable[[Any], Found], given: Iterable[Any], workers: int) -> Iterator[Found]:
     """In the order of what is given."""
     if workers == 1:
         yield from map(work, given)

@@ -4,7 +4,7 @@ in some of them the disk is full there too."""
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from activations.config import Guard
@@ -130,9 +130,3 @@ def _converge(stage: Stage, sync: str) -> None:
             stage.referee.final(sync)
             return
     stage.referee.blame("L1", f"not converged after {ROUNDS} runs: {run}")
-
-
-def all_points() -> Iterator[tuple[Scenario, CrashPoint]]:
-    for scenario in SCENARIOS:
-        for point in points_of(scenario):
-            yield scenario, point

@@ -12,12 +12,13 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import polars as pl
+
 from activations.config import Guard, Project
 from activations.delivery import Rows
 from activations.delivery.deliverer import SEND_WITHIN
 from activations.digests import SEPARATOR
 from activations.model import SyncRun
-from activations.planning import PlanFile
 from activations.runner import Engine
 from tests.simulation.ports import EPOCH, Database, Ports, connect_sqlite, run
 from tests.simulation.provider import MESSAGES, PEOPLE, Arrival, Provider
@@ -80,6 +81,8 @@ class Referee:
     _keys: dict[tuple[str, str], str] = field(default_factory=dict)
     _pseudonyms: dict[str, str] = field(default_factory=dict)
     _engine_rows: dict[str, Rows] = field(default_factory=dict)
+    _planned: dict[Path, list[str]] = field(default_factory=dict)
+    """Plan file → what its rows are called at the other side. No plan changes once it is there."""
     _journal: sqlite3.Connection | None = None
 
     def blame(self, invariant: str, what: str) -> None:
@@ -345,8 +348,14 @@ class Referee:
             if not path.exists():
                 self.blame("M1", f"the plan {name} is gone while a batch of it is open")
                 continue
-            keys.update(self._pseudonym(row.identity) for row in PlanFile(path).slice(first, count))
+            keys.update(self._planned_keys(path)[first : first + count])
         return keys
+
+    def _planned_keys(self, path: Path) -> list[str]:
+        if path not in self._planned:
+            identities = pl.read_parquet(path, columns=["identity"])["identity"]
+            self._planned[path] = [self._pseudonym(identity) for identity in identities]
+        return self._planned[path]
 
     # -- the end -----------------------------------------------------------------------------------------------
 

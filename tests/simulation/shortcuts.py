@@ -14,16 +14,16 @@ from typing import Any
 from unittest.mock import patch
 
 from activations.manifest import Relation
-from activations.planning import inputs
 from activations.planning.comparison import Comparison
 from activations.planning.gate import Rules
+from activations.planning.inputs import Inputs
 from activations.planning.rows import Rows
 from activations.planning.sieve import Sieve
 from activations.planning.statements import Statements
 from activations.warehouses import duckdb
 from activations.warehouses.duckdb import DuckDBSession
 
-_COMPOSERS = (Statements, Comparison, Rules, Rows, Sieve)
+_COMPOSERS = (Statements, Comparison, Inputs, Rules, Rows, Sieve)
 
 _expressions: dict[Any, Any] = {}
 _texts: dict[int, str | None] = {}
@@ -81,22 +81,26 @@ def _columns_of(real: Callable[..., Mapping[str, str]]) -> Callable[..., Mapping
     return columns
 
 
+def _composed(owner: type) -> Iterator[tuple[str, Any]]:
+    """The public methods that make SQL, as attributes of their class."""
+    for name, attribute in vars(owner).items():
+        method = getattr(attribute, "__func__", attribute)
+        returned = str(getattr(method, "__annotations__", {}).get("return"))
+        if not name.startswith("_") and (returned == "str" or returned.startswith("exp.")):
+            yield name, attribute
+
+
 @contextmanager
 def taken() -> Iterator[None]:
     with ExitStack() as stack:
         for owner in _COMPOSERS:
-            for name, attribute in vars(owner).items():
+            for name, attribute in [*_composed(owner)]:
                 is_static = isinstance(attribute, staticmethod)
                 method = attribute.__func__ if is_static else attribute
-                returned = str(getattr(method, "__annotations__", {}).get("return"))
-                if not returned.startswith("exp.") or name.startswith("_"):
-                    continue
                 remembered: Any = _remembering(f"{owner.__name__}.{name}", method, is_static=is_static)
                 stack.enter_context(
                     patch.object(owner, name, staticmethod(remembered) if is_static else remembered)
                 )
-        surroundings = _remembering("surroundings", inputs.surroundings, is_static=False)
-        stack.enter_context(patch.object(inputs, "surroundings", surroundings))
         stack.enter_context(patch.object(duckdb, "_sql", _printed(duckdb._sql)))
         stack.enter_context(patch.object(DuckDBSession, "columns", _columns_of(DuckDBSession.columns)))
         yield
