@@ -8,6 +8,7 @@ ActivationsError
 │   └── RelationMissing       a table is not there: build dbt, or run `activations init`
 ├── PlanRejected              a plan cannot be made, or is no longer true
 ├── PackageMissing            an optional package is not installed: install it
+├── MachineError              the machine refuses a file or a folder: free the disk, let the user write
 ├── SyncBusy                  another engine is working on this sync
 ├── Fenced                    a newer engine took this sync over: stop at once
 └── DeliveryError             raised by a destination while it talks to its API
@@ -20,7 +21,20 @@ Every text ends with what to do next, and none holds a provider's answer or anyb
 
 from __future__ import annotations
 
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Self
+
+_BY_THE_MACHINE = {
+    errno.ENOSPC: "the disk that holds {} is full. Free it and run this again",
+    errno.EDQUOT: "the disk quota is used up where {} is. Free some of it and run this again",
+    errno.EROFS: "the disk that holds {} can only be read. Let it be written, or name a folder on another one in ACTIVATIONS_VAR",
+    errno.EACCES: "the user who runs this may not use {}. Let them read and write it",
+    errno.EPERM: "the user who runs this may not use {}. Let them read and write it",
+}
 
 
 class ActivationsError(Exception):
@@ -65,6 +79,29 @@ class PackageMissing(ActivationsError):
         super().__init__(
             f"{what} is on Postgres, and the package {package} is not installed. Run `pip install -r requirements-postgres.lock`"
         )
+
+
+class MachineError(ActivationsError):
+    """The machine refuses a file or a folder."""
+
+    @classmethod
+    def of(cls, error: OSError, root: Path, place: Path | None = None) -> Self:
+        """Paths are shown as seen from `root`. A write that fails does not say to which file: `place` does."""
+        named = Path(os.fsdecode(error.filename)) if isinstance(error.filename, str | bytes) else place
+        shown = named.relative_to(root) if named and named.is_relative_to(root) else named or "the output"
+        usual = f"{{}} cannot be used ({error.strerror}). Look at what is there and run this again"
+        return cls(_BY_THE_MACHINE.get(error.errno or 0, usual).format(shown))
+
+
+@contextmanager
+def machine_errors(root: Path, place: Path) -> Iterator[None]:
+    """What the machine refuses meanwhile is a MachineError."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None:  # a library's own error that only inherits from it
+            raise
+        raise MachineError.of(error, root, place) from error
 
 
 class SyncBusy(ActivationsError):

@@ -41,6 +41,11 @@ class Explanation:
     open_state: str | None
     """in_doubt, settling or rejected, when an attempt is not settled."""
 
+    @property
+    def is_of_somebody(self) -> bool:
+        """Whether dbt or the destination knows the person at all."""
+        return bool(self.in_audience or self.evaluated_at or self.held_by_destination or self.open_state)
+
     def summary(self) -> dict[str, Any]:
         return {
             name: value.isoformat() if isinstance(value, datetime) else value

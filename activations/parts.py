@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
@@ -27,7 +27,7 @@ from activations.delivery.sealing import Sealer
 from activations.destinations.base import Destination
 from activations.destinations.registry import KINDS
 from activations.digests import Digester
-from activations.errors import PackageMissing, WarehouseError
+from activations.errors import PackageMissing, WarehouseError, machine_errors
 from activations.journal import Journal, Lease, OpenState, open_journal
 from activations.manifest import load_manifest
 from activations.planning import FrozenPlan, PlanInput
@@ -87,11 +87,17 @@ class Parts:
 
     @contextmanager
     def journal(self) -> Iterator[Journal]:
-        journal = open_journal(self.project, self.clock.now)
+        with machine_errors(self.project.root, self.project.var):
+            journal = open_journal(self.project, self.clock.now)
         try:
-            yield journal
+            with self.machine_errors():
+                yield journal
         finally:
             journal.close()
+
+    def machine_errors(self) -> AbstractContextManager[None]:
+        """The plan file is what is written while somebody works."""
+        return machine_errors(self.project.root, self.plans)
 
     @contextmanager
     def leased(self, sync: str) -> Iterator[tuple[Journal, Lease]]:

@@ -17,7 +17,7 @@ from activations.delivery import Deliverer, Progress, Tally, Transport
 from activations.delivery.pace import AHEAD, Pace
 from activations.delivery.rate import RateLimiter
 from activations.destinations.base import Destination
-from activations.errors import ActivationsError, WarehouseError
+from activations.errors import ActivationsError, MachineError, WarehouseError
 from activations.journal import Batch, Journal, Lease
 from activations.model import Counts, Outcome, RunStatus, SyncMode, SyncRun
 from activations.parts import Parts
@@ -45,8 +45,9 @@ class Run:
 
     def go(self, on_progress: OnProgress) -> SyncRun:
         try:
-            frozen = self._plan()
-            tally = self._deliver(frozen, on_progress)
+            with self.parts.machine_errors():
+                frozen = self._plan()
+                tally = self._deliver(frozen, on_progress)
         except ActivationsError as error:
             self._finish(replace(self.run, run_status=RunStatus.FAILED, error=str(error)))
             raise
@@ -148,21 +149,21 @@ class Run:
         self.run = replace(self.run, seconds=dict(self._stopwatch), error=self.run.error or trouble)
         self.journal.save_run(self.lease, self.run, in_ledger=not trouble)
         # Also those of dead runs that were merged just now.
-        discard_plans(self.parts, self.sync, self.journal)
+        discard_plans(self.parts, self.journal, self.lease)
 
     def _merge(self, closed: Sequence[tuple[str, str]], afterwards: Expectation | None) -> str | None:
         """Why the ledger is not up to date, or None."""
         # Read before the merge, which is fenced: nobody else's outcomes are in it.
         position = self.parts.ledger_position(self.sync, self.journal)
         try:
-            with self.parts.warehouse().write() as session:
+            with self.parts.machine_errors(), self.parts.warehouse().write() as session:
                 if session.columns(ledger.SNAPSHOT):
                     ledger.merge(session, self.journal, self.lease, self.sync, self.parts.plans)
                     ledger.refresh(session, self.sync, self.parts.plans / f"{self.run.run_id}.parquet")
                     ledger.close_rejections(session, self.sync, closed)
                     if afterwards:
                         ledger.expect(session, self.sync, position, afterwards)
-        except WarehouseError as error:
+        except (MachineError, WarehouseError) as error:
             return (
                 f"delivered, but the ledger could not be brought up to date, which the next run does: {error}"
             )
@@ -184,16 +185,18 @@ def recover(parts: Parts, sync: Sync, journal: Journal, lease: Lease) -> None:
     for summary in journal.unfinished_runs(sync.name):
         run = _judged(SyncRun.from_summary(summary), Tally(outcomes=journal.outcomes_of(summary["run_id"])))
         journal.save_run(lease, replace(run, run_status=RunStatus.INTERRUPTED, finished_at=parts.clock.now()))
-    discard_plans(parts, sync, journal)
+    discard_plans(parts, journal, lease)
 
 
-def discard_plans(parts: Parts, sync: Sync, journal: Journal) -> None:
-    """Plans of this sync that nothing refers to any more, and drafts that were never finished."""
+def discard_plans(parts: Parts, journal: Journal, lease: Lease) -> None:
+    """Plans of this sync that nothing refers to any more, and drafts that were never finished. Whoever slept through a
+    takeover must not touch the plan of the newer engine, to which nothing refers yet: files are listed first, and only
+    then is asked whether the lease still holds."""
     if not (paths := list(parts.plans.glob("*"))):
         return
-    in_use, runs = journal.plans_in_use(), journal.run_ids(sync.name)
+    in_use, runs = journal.plans_in_use(lease), journal.run_ids(lease.sync)
     for path in paths:
-        is_ours = path.stem in runs or path.name.startswith(f"preview-{sync.name}-")
+        is_ours = path.stem in runs or path.name.startswith(f"preview-{lease.sync}-")
         if is_ours and path.name not in in_use:
             path.unlink(missing_ok=True)
 

@@ -171,7 +171,7 @@ class Engine(Parts):
         with self.leased(name) as (journal, lease):
             with self.warehouse().write() as session:
                 ledger.forget(session, journal, lease, sync, by=by, note=note)
-            discard_plans(self, sync, journal)
+            discard_plans(self, journal, lease)
 
     def retry(self, name: str, *, by: str, note: str) -> int:
         """Rows that the destination refused are tried again by the next run. Returns how many."""
@@ -226,7 +226,7 @@ class Engine(Parts):
         """A "no" is recorded even while the warehouse is locked or not built."""
         try:
             return self.people_with(identifier)
-        except ActivationsError:
+        except (ActivationsError, OSError):
             return []
 
     def explain(self, person: str) -> list[Explanation]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import sys
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -18,6 +20,8 @@ from activations.feedback import read_callbacks
 Name = Annotated[str, typer.Argument(help="A sync by name.")]
 By = Annotated[str, typer.Option("--by", help="Who decides it; kept in the audit trail.")]
 Note = Annotated[str, typer.Option("--note", help="Why.")]
+_PLAUSIBLE = re.compile(r"[^@\s\ufffd]+@[^@\s\ufffd]+|\+[0-9]{6,15}|[^@+\s\ufffd][^@\s\ufffd]*")
+"""An e-mail, a phone, or an id. U+FFFD stands for bytes that are no UTF-8."""
 
 
 def release(
@@ -53,7 +57,9 @@ def retry(context: typer.Context, sync: Name, by: By, note: Note = "", as_json: 
     print_result(
         {"retried": rows, "by": by},
         as_json,
-        lambda: out.print(f"{rows} refused rows are tried again. Next: `activations sync {sync}`"),
+        lambda: out.print(
+            f"To be tried again: {tables.counted(rows, 'refused row')}. Next: `activations sync {sync}`"
+        ),
     )
 
 
@@ -110,7 +116,7 @@ def resync(context: typer.Context, sync: Name, by: By, note: Note = "", as_json:
         {"resynced": rows, "by": by},
         as_json,
         lambda: out.print(
-            f"{rows} rows are sent again. `activations plan {sync}` shows whether a guard holds it."
+            f"To be sent again: {tables.counted(rows, 'row')}. `activations plan {sync}` shows whether a guard holds it."
         ),
     )
 
@@ -126,24 +132,43 @@ def suppress(
     line, from standard input."""
     if channel not in ("email", "sms", "ads", "all"):
         raise ActivationsError(f"there is no channel `{channel}`. Use email, sms, ads or all")
-    values = [line.strip() for line in sys.stdin if line.strip()]
-    if not values:
-        raise ActivationsError(
-            "nobody was named. Write e-mails, phones or person ids to standard input, one a line"
-        )
+    values = _identifiers(sys.stdin)
+    if not lift:
+        _require_plausible(values)
     engine = engine_of(context)
     if lift:
-        lines = engine.lift(values, channel=channel, reason=reason, source="cli")
+        lines = engine.lift(list(values.values()), channel=channel, reason=reason, source="cli")
         print_result(
-            {"lifted": lines}, as_json, lambda: out.print(f"{lines} suppressions are lifted on {channel}.")
+            {"lifted": lines},
+            as_json,
+            lambda: out.print(f"{tables.counted(lines, 'suppression')} lifted on {channel}."),
         )
         return
-    done = engine.suppress(values, channel=channel, reason=reason, source="cli")
+    done = engine.suppress(list(values.values()), channel=channel, reason=reason, source="cli")
     print_result(
         {"suppressed": len(values), "known": done.known, "effective_at": done.effective_at.isoformat()},
         as_json,
         lambda: out.print(tables.suppressed_text(len(values), channel, done), soft_wrap=True),
     )
+
+
+def _identifiers(lines: Iterable[str]) -> dict[int, str]:
+    """By the number of their line."""
+    found = {number: line.strip() for number, line in enumerate(lines, 1) if line.strip()}
+    if not found:
+        raise ActivationsError(
+            "nobody was named. Write e-mails, phones or person ids to standard input, one a line"
+        )
+    return found
+
+
+def _require_plausible(values: Mapping[int, str]) -> None:
+    """A "no" that can match nobody is refused with all that came with it, and not shown: it may be about somebody."""
+    wrong = [str(number) for number, value in values.items() if not _PLAUSIBLE.fullmatch(value)]
+    if wrong:
+        raise ActivationsError(
+            f"nobody is suppressed: no e-mail, phone or person id in line {', '.join(wrong[:5])}{' and more' if len(wrong) > 5 else ''}. Write one a line, phones as +491701234567"
+        )
 
 
 def forget(
@@ -169,7 +194,7 @@ def audit(context: typer.Context, as_json: Json = False) -> None:
     print_result(
         {"lines": lines, "intact": True},
         as_json,
-        lambda: out.print(f"The audit trail is intact: {lines} lines."),
+        lambda: out.print(f"The audit trail is intact: {tables.counted(lines, 'line')}."),
     )
 
 

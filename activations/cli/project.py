@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated
 
 import typer
@@ -35,16 +36,19 @@ def check(context: typer.Context, as_json: Json = False) -> None:
 
 def sandbox(
     context: typer.Context,
-    port: Annotated[int, typer.Option(help="Port on the loopback interface.")] = 8765,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port on the loopback interface.")] = 8765,
     as_json: Json = False,
 ) -> None:
     """Run the local stand-ins for the destinations until Ctrl-C."""
     from activations.sandbox.server import serve
 
     project = project_of(context)
-    url = f"http://127.0.0.1:{port}"
-    print_result({"url": url}, as_json, lambda: out.print(f"Sandbox on {url} (Ctrl-C stops it)"))
-    serve(project.var / "sandbox", port=port, places=sandbox_places(project))
+
+    def announce(url: str) -> None:
+        print_result({"url": url}, as_json, lambda: out.print(f"Sandbox on {url} (Ctrl-C stops it)"))
+        sys.stdout.flush()  # a program may wait for the line
+
+    serve(project.var / "sandbox", port=port, places=sandbox_places(project), announce=announce)
 
 
 def exposures(

@@ -19,6 +19,7 @@ from activations.config import Project
 from activations.errors import ActivationsError
 from activations.model import RunStatus, SyncRun
 from activations.planning import Preview
+from activations.planning.document import check_place
 from activations.runner import Engine, OnProgress
 
 Names = Annotated[list[str] | None, typer.Argument(help="Syncs by name; all of them when left out.")]
@@ -42,6 +43,8 @@ def plan(
     names = _names(engine.project, syncs)
     if file and len(names) != 1:
         raise typer.BadParameter("name the one sync whose plan is written down", param_hint="--out")
+    if file:
+        check_place(file)
     found = [engine.preview(name, rows=rows) for name in names]
     if file:
         engine.save_plan(found[0], file)
@@ -87,7 +90,9 @@ def _deliver(engine: Engine, names: list[str], run: _Runs, *, quiet: bool) -> No
         results = [_run_one(run, name, quiet=quiet) for name in names]
     finished = [found for found in results if isinstance(found, SyncRun)]
     as_data = [found.summary() if isinstance(found, SyncRun) else found for found in results]
-    print_result(as_data, quiet, lambda: out.print(tables.run_table(finished)) if finished else None)
+    print_result(
+        as_data, quiet, lambda: out.print(tables.run_table(finished, "What was done")) if finished else None
+    )
     raise typer.Exit(_worst(results))
 
 
@@ -153,6 +158,10 @@ def explain(
             "nobody to explain. Give a person id, or `--identifier` with an e-mail or phone that dbt knows on standard input"
         )
     found = {who: engine.explain(who) for who in people}
+    if not any(item.is_of_somebody for items in found.values() for item in items):
+        raise ActivationsError(
+            "dbt knows nobody of this id, and no destination holds one. Look the id up in an audience, or use `--identifier`"
+        )
     as_data = [{"person": who, **item.summary()} for who, items in found.items() for item in items]
     print_result(
         as_data,

@@ -1,12 +1,14 @@
-"""What people read in a terminal: a column per sync, so that a handful of them fits 100 columns."""
+"""What people read in a terminal: a column per sync, as many beside each other as the terminal is wide."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Generic, TypeVar
 
+from rich.console import Console, ConsoleOptions
 from rich.markup import escape
+from rich.measure import Measurement
 from rich.table import Table
 
 from activations.explain import Explanation
@@ -24,6 +26,7 @@ _COLOURS = {
     RunStatus.INTERRUPTED: "yellow",
 }
 Row = tuple[str, list[str]]
+T = TypeVar("T")
 
 
 def plain(text: str) -> str:
@@ -31,24 +34,61 @@ def plain(text: str) -> str:
     return escape("".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in text))
 
 
-def run_table(runs: Sequence[SyncRun], title: str = "Last run of every sync") -> Table:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PerSync(Generic[T]):
+    """A table with a column per sync. What does not fit beside each other goes on below; no name is cut."""
+
+    title: str
+    items: Sequence[T]
+    table: Callable[[Sequence[T]], Table]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Table]:
+        rest, title = self.items, self.title
+        while title or rest:
+            shown = rest[: self._fitting(rest, console, options)]
+            table = self.table(shown)
+            table.title, table.title_justify, table.caption_justify = title, "left", "left"
+            yield table
+            rest, title = rest[len(shown) :], ""
+
+    def _fitting(self, items: Sequence[T], console: Console, options: ConsoleOptions) -> int:
+        """At least one, which is folded when even that is too wide."""
+        unbounded = options.update(max_width=10_000)
+        for count in range(len(items), 1, -1):
+            width = Measurement.get(console, unbounded, self.table(items[:count])).maximum
+            if width <= options.max_width:
+                return count
+        return 1
+
+
+def counted(number: int, what: str) -> str:
+    return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"
+
+
+def run_table(runs: Sequence[SyncRun], title: str = "Last run of every sync") -> PerSync[SyncRun]:
     """Counts of one run per column. Rows that are zero everywhere and rarely matter are left out."""
+    return PerSync(title=title, items=runs, table=_run_columns)
+
+
+def _run_columns(runs: Sequence[SyncRun]) -> Table:
     return _table(
-        title,
         [_heading(run.sync) for run in runs],
         _run_rows(runs),
         sections={"status", "held out", "removed", "in doubt"},
     )
 
 
-def plan_table(plans: Sequence[Plan]) -> Table:
+def plan_table(plans: Sequence[Plan]) -> PerSync[Plan]:
     """What would change, per sync."""
+    return PerSync(title="What a run would do now", items=plans, table=_plan_columns)
+
+
+def _plan_columns(plans: Sequence[Plan]) -> Table:
     rows = list(_scope_rows([plan.counts for plan in plans]))
     rows.append(("guard", ["held" if plan.held_reason else "passes" for plan in plans]))
     rows.append(("API calls, about", _numbers(plan.requests for plan in plans)))
     rows.append(("duration, about", [_duration(plan.seconds) for plan in plans]))
     table = _table(
-        "What a run would do now",
         [_heading(plan.sync) for plan in plans],
         iter(rows),
         sections={"held out", "removed"},
@@ -79,7 +119,7 @@ def message_summary(message: MessageInDoubt) -> dict[str, Any]:
 
 def messages_table(sync: str, messages: Sequence[MessageInDoubt]) -> Table:
     """Messages nobody knows the fate of, with the handle to name one by."""
-    table = Table(title=f"{sync}: {len(messages):,} messages in doubt", title_justify="left")
+    table = Table(title=f"{sync}: {counted(len(messages), 'message')} in doubt", title_justify="left")
     for heading in ("handle", "sent at (UTC)", "why in doubt", "provider's id", "run"):
         table.add_column(heading, overflow="fold")
     for message in messages:
@@ -94,13 +134,13 @@ def messages_table(sync: str, messages: Sequence[MessageInDoubt]) -> Table:
 
 
 def feedback_text(done: Feedback) -> str:
-    ignored = f"; {done.ignored} are not signed by the provider or about no message of ours"
-    return f"{done.callbacks} callbacks settle {done.confirmed} messages in doubt{ignored if done.ignored else ''}."
+    ignored = f"; not signed by the provider or about no message of ours: {done.ignored}"
+    return f"{counted(done.callbacks, 'callback')} read, {counted(done.confirmed, 'message')} in doubt settled{ignored if done.ignored else ''}."
 
 
 def suppressed_text(identifiers: int, channel: str, done: Suppressed) -> str:
     return (
-        f"{identifiers} identifiers are suppressed on {channel}; {done.known} of them belong to people the warehouse knows. "
+        f"{counted(identifiers, 'identifier')} suppressed on {channel}, {done.known} of people the warehouse knows. "
         f"Nothing leaves for them after {done.effective_at:%Y-%m-%d %H:%M:%S} UTC but removals, which the next runs make."
     )
 
@@ -109,23 +149,28 @@ def held_text(run: SyncRun) -> str:
     return f"{run.held_reason}. If that is right: `activations release {run.sync} --by NAME --note WHY`, then run it again"
 
 
-def explanation_table(person: str, items: Sequence[Explanation]) -> Table:
-    """One person, one row per sync."""
-    table = Table(title=f"Why {plain(person)} is in or out", title_justify="left", show_lines=False)
-    for heading in ("sync", "verdict", "blockers", "destination holds it", "next run", "consent event"):
-        table.add_column(heading, overflow="fold")
-    for item in items:
-        held = f"since {item.acknowledged_at:%Y-%m-%d %H:%M}" if item.acknowledged_at else "no"
-        doubt = f" ({item.open_state})" if item.open_state else ""
-        table.add_row(
-            _heading(item.sync),
-            plain(item.verdict) + (" (deferred)" if item.is_deferred else ""),
-            ", ".join(item.blockers) or "–",
-            held + doubt,
-            item.next_operation or "–",
-            plain(item.consent_event_id or "–"),
-        )
-    return table
+def explanation_table(person: str, items: Sequence[Explanation]) -> PerSync[Explanation]:
+    """One person, one column per sync."""
+    return PerSync(title=f"Why {plain(person)} is in or out", items=items, table=_explanation_columns)
+
+
+def _explanation_columns(items: Sequence[Explanation]) -> Table:
+    rows: tuple[Row, ...] = (
+        ("verdict", [_lines(item.verdict, "deferred" if item.is_deferred else None) for item in items]),
+        ("blockers", [_lines(*item.blockers) for item in items]),
+        ("destination holds it", [_lines(_held(item), item.open_state) for item in items]),
+        ("next run", [_lines(item.next_operation) for item in items]),
+        ("consent event", [_lines(item.consent_event_id) for item in items]),
+    )
+    return _table([_heading(item.sync) for item in items], rows, sections={"blockers"})
+
+
+def _lines(*texts: str | None) -> str:
+    return "\n".join(plain(text) for text in texts if text) or "–"
+
+
+def _held(item: Explanation) -> str:
+    return f"since {item.acknowledged_at:%Y-%m-%d %H:%M}" if item.acknowledged_at else "no"
 
 
 def _heading(sync: str) -> str:
@@ -169,8 +214,8 @@ def _reason_rows(reasons: Sequence[Mapping[str, int]]) -> Iterator[Row]:
         yield f"  {plain(reason)}", _numbers(found.get(reason, 0) for found in reasons)
 
 
-def _table(title: str, headings: Sequence[str], rows: Iterable[Row], sections: set[str]) -> Table:
-    table = Table(title=title, title_justify="left", caption_justify="left")
+def _table(headings: Sequence[str], rows: Iterable[Row], sections: set[str]) -> Table:
+    table = Table()
     table.add_column("", no_wrap=True)
     for heading in headings:
         table.add_column(heading, justify="right", overflow="fold")

@@ -76,11 +76,12 @@ class Runs(Base):
     def run_ids(self, sync: str) -> frozenset[str]:
         return frozenset(i for (i,) in self._store.rows("select run_id from run where sync = ?", sync))
 
-    def plans_in_use(self) -> set[str]:
-        """Names of plan files that a batch still refers to."""
-        rows = self._store.rows(
-            "select distinct plan_path from run join batch using (run_id) where state in ('in_flight', 'recorded') and plan_path is not null"
-        )
+    def plans_in_use(self, lease: Lease) -> set[str]:
+        """Names of plan files that a batch still refers to; Fenced when somebody else has the sync by now."""
+        with self._fenced(lease):
+            rows = self._store.rows(
+                "select distinct plan_path from run join batch using (run_id) where state in ('in_flight', 'recorded') and plan_path is not null"
+            )
         return {name for (name,) in rows}
 
     # -- approvals ---------------------------------------------------------------------------------------------

@@ -24,6 +24,17 @@ _WORDS = {
 }
 
 
+_MACHINE = {
+    sqlite3.SQLITE_FULL: "its disk is full. Free it and run this again",
+    sqlite3.SQLITE_IOERR: "its disk cannot be read or written. Free it if it is full, else look at the disk, and run this again",
+    sqlite3.SQLITE_READONLY: "it can only be read. Let the user who runs this write it, its folder and its disk",
+    sqlite3.SQLITE_CANTOPEN: "it cannot be opened. Let the user who runs this write it and its folder, and free the disk if it is full",
+    sqlite3.SQLITE_BUSY: "another program holds it. Stop that program and run this again",
+    sqlite3.SQLITE_NOMEM: "there is no memory left. Free some and run this again",
+}
+"""What the machine did to us. The file is not to be blamed, and an older one would send messages again."""
+
+
 class SQLiteStore:
     """One writer at a time in the whole file, so whoever is inside a transaction is alone."""
 
@@ -33,26 +44,34 @@ class SQLiteStore:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._locks = path.parent / "locks"
         self._mutex = threading.RLock()
+        self._name = path.name
         self._db = _open(path)
 
     def close(self) -> None:
         self._db.close()
 
     def run(self, statement: str, *parameters: Any) -> int:
-        with self._mutex, _own_errors():
+        with self._mutex, self._own_errors():
             return self._db.execute(statement, parameters).rowcount
 
     def rows(self, query: str, *parameters: Any) -> list[tuple[Any, ...]]:
-        with self._mutex, _own_errors():
+        with self._mutex, self._own_errors():
             return self._db.execute(query, parameters).fetchall()
 
     def many(self, statement: str, parameters: Iterable[Sequence[Any]]) -> None:
-        with self._mutex, _own_errors():
+        with self._mutex, self._own_errors():
             self._db.executemany(statement, parameters)
 
     @contextmanager
+    def _own_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise _told(error, self._name) from None
+
+    @contextmanager
     def transaction(self) -> Iterator[None]:
-        with self._mutex, _own_errors():
+        with self._mutex, self._own_errors():
             try:
                 self._db.execute("begin immediate")
                 yield
@@ -93,14 +112,13 @@ class SQLiteStore:
         return self.rows("select epoch from lease where sync = ?", sync) == [(epoch,)]
 
 
-@contextmanager
-def _own_errors() -> Iterator[None]:
-    try:
-        yield
-    except sqlite3.Error as error:
-        raise ActivationsError(
-            f"the journal cannot be read or written ({error}). Free the disk or stop who holds it, and run the sync again"
-        ) from None
+def _told(error: sqlite3.Error, name: str) -> ActivationsError:
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF  # above it: which kind of it
+    if found := _MACHINE.get(code):
+        return ActivationsError(f"the journal {name} cannot be used now: {found}. Leave the file as it is")
+    return ActivationsError(
+        f"the journal {name} cannot be used ({error}). Do not delete it, it knows what was sent. Restore the newest backup; messages sent since that was made would be sent again"
+    )
 
 
 def _open(path: Path) -> sqlite3.Connection:
@@ -117,9 +135,7 @@ def _open(path: Path) -> sqlite3.Connection:
         _lay_out(db, path)
     except sqlite3.DatabaseError as error:
         db.close()
-        raise ActivationsError(
-            f"the journal {path.name} cannot be used ({error}). Restore it from a backup; do not delete it, it knows what was sent"
-        ) from None
+        raise _told(error, path.name) from None
     except BaseException:
         db.close()
         raise

@@ -56,8 +56,26 @@ class PlanDocument:
         return _MADE_AGAIN.format(sync=self.sync)
 
 
+def check_place(path: Path) -> None:
+    """A plan takes the place of an older plan, and of nothing else."""
+    if not path.parent.is_dir():
+        raise ActivationsError(
+            f"there is no folder {path.parent} for the plan. Make it, or name a file elsewhere"
+        )
+    if path.exists() and not _is_plan(path):
+        raise ActivationsError(f"{path} is there and is no plan, so it is not replaced. Name another file")
+
+
+def _is_plan(path: Path) -> bool:
+    try:
+        return path.is_file() and str(_parsed(path).get("format")).startswith("activations-plan/")
+    except PlanRejected:
+        return False
+
+
 def write(path: Path, shown: Mapping[str, Any], sign: Digester) -> None:
     """`shown` is the plan as `plan --json` prints it. Written whole or not at all, for its owner's eyes."""
+    check_place(path)
     document = {"format": FORMAT, **shown}
     document["signature"] = _signature(document, sign)
     draft = path.with_name(path.name + ".draft")

@@ -6,9 +6,10 @@ many matching requests or on a share of them. `*_before` means the stand-in did 
 
 from __future__ import annotations
 
+import math
 import random
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
@@ -52,25 +53,19 @@ class Fault:
     @classmethod
     def parse(cls, values: Mapping[str, Any], vendors: frozenset[str]) -> Fault:
         """From JSON or a form; a ValueError says which value is wrong."""
-        unknown = set(values) - set(cls.__slots__)
-        vendor = str(values.get("vendor", "*"))
-        if unknown or vendor not in vendors | {"*"}:
-            raise ValueError(f"unknown {'key ' + min(unknown) if unknown else 'vendor'}")
-        share = float(values.get("probability") or 1.0)
-        limit = values.get("next_n") or (None if "probability" in values else 1)
-        fault = cls(
-            kind=FaultKind(str(values.get("kind"))),
-            vendor=vendor,
-            next_n=int(limit) if limit is not None else None,
-            probability=share,
+        for key in values:
+            _one_of("key", key, cls.__slots__)
+        limit = values.get("next_n", None if "probability" in values else 1)
+        return cls(
+            kind=FaultKind(_one_of("kind", values.get("kind"), list(FaultKind))),
+            vendor=_one_of("vendor", values.get("vendor", "*"), ["*", *sorted(vendors)]),
+            next_n=None if limit is None else int(_number("next_n", limit, 1, 1_000_000)),
+            probability=_number("probability", values.get("probability", 1.0), 0.000_001, 1),
             method=str(values.get("method", "")).upper(),
             path=str(values.get("path", "")),
-            retry_after=int(values.get("retry_after", 1)),
-            seconds=float(values.get("seconds", 30.0)),
+            retry_after=int(_number("retry_after", values.get("retry_after", 1), 0, 86_400)),
+            seconds=_number("seconds", values.get("seconds", 30.0), 0, 3_600),
         )
-        if not 0 < share <= 1 or (fault.next_n is not None and fault.next_n < 1):
-            raise ValueError("probability is above 0 up to 1, next_n at least 1")
-        return fault
 
     def matches(self, vendor: str, method: str, path: str) -> bool:
         return (
@@ -78,6 +73,22 @@ class Fault:
             and self.method in ("", method)
             and (not self.path or self.path in path)
         )
+
+
+def _one_of(name: str, value: Any, known: Iterable[str]) -> str:
+    if value not in known:
+        raise ValueError(f"there is no {name} {value!r}. Use one of: {', '.join(known)}")
+    return str(value)
+
+
+def _number(name: str, value: Any, least: float, most: float) -> float:
+    try:
+        number = float(value)
+    except (TypeError, ValueError, OverflowError):
+        number = math.nan
+    if not least <= number <= most:
+        raise ValueError(f"{name} is a number from {least:,} to {most:,}, not {value!r}")
+    return number
 
 
 class FaultDial:

@@ -10,11 +10,12 @@ import asyncio
 import contextlib
 import ipaddress
 import json
+import os
 import socket
 import struct
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, Self
@@ -30,7 +31,7 @@ from starlette.routing import BaseRoute, Mount, Route, Router
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from activations.errors import ConfigError
+from activations.errors import ActivationsError, ConfigError, MachineError
 from activations.sandbox.faults import Fault, FaultDial, FaultKind
 from activations.sandbox.klaviyo import KlaviyoStandIn
 from activations.sandbox.meta import MetaStandIn
@@ -40,6 +41,7 @@ from activations.sandbox.twilio import TwilioStandIn
 from activations.sandbox.webhook import WebhookStandIn
 
 DEFAULT_PORT = 8765
+EXAMPLE = '{"vendor": "klaviyo", "kind": "429", "next_n": 3}'
 
 
 class StandIn(Protocol):
@@ -184,11 +186,17 @@ def create_app(state_dir: Path, places: Iterable[Place] = (), *, sandbox: Sandbo
     sandbox.register(places)
     app = Starlette(
         routes=[*page_routes(sandbox), *_control_routes(sandbox), *_vendor_routes(sandbox)],
+        exception_handlers={MachineError: _out_of_order},
         # Against a page elsewhere whose name is pointed at this machine.
         middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost"])],
     )
     app.state.sandbox = sandbox
     return app
+
+
+async def _out_of_order(_: Request, error: Exception) -> Response:
+    """What any server answers whose disk is full, without a traceback in our own terminal."""
+    return PlainTextResponse(str(error), status_code=500)
 
 
 def _vendor_routes(sandbox: Sandbox) -> list[BaseRoute]:
@@ -238,20 +246,32 @@ def _control_routes(sandbox: Sandbox) -> list[BaseRoute]:
 
 async def _arm(request: Request, sandbox: Sandbox) -> Response:
     """From JSON (curl, tests), or from the form on the page, which wants to see the page again."""
-    body = (await request.body()).decode("utf-8", "replace")
-    is_form = request.headers.get("content-type", "").startswith("application/x-www-form-urlencoded")
+    values, is_form = _asked_of_the_dial(
+        (await request.body()).decode("utf-8", "replace"), request.headers.get("content-type", "")
+    )
+    if values is None:
+        return JSONResponse({"error": f"this is no JSON object. Send one like {EXAMPLE}"}, status_code=400)
     try:
-        looks_like_json = body.lstrip().startswith("{")
-        values = json.loads(body) if looks_like_json else dict(parse_qsl(body))
         if values.pop("clear", None):
             sandbox.dial.clear()
         else:
             sandbox.dial.arm(Fault.parse(values, sandbox.vendors))
-    except (ValueError, TypeError) as error:
+    except ValueError as error:
         return JSONResponse({"error": str(error)}, status_code=400)
-    if is_form and not looks_like_json:
+    if is_form:
         return RedirectResponse("/#faults", status_code=303)
     return JSONResponse(sandbox.dial.armed(), status_code=201)
+
+
+def _asked_of_the_dial(body: str, content_type: str) -> tuple[dict[str, Any] | None, bool]:
+    """The settings, and whether they came from the form. curl calls its JSON a form too when nobody tells it."""
+    if content_type.startswith("application/x-www-form-urlencoded") and body.lstrip()[:1] not in ("{", "["):
+        return dict(parse_qsl(body)), True
+    try:
+        values = json.loads(body)
+    except ValueError:
+        values = None
+    return (values if isinstance(values, dict) else None), False
 
 
 def _is_foreign(request: Request) -> bool:
@@ -270,14 +290,33 @@ def register_targets(state_dir: Path, places: Iterable[Place]) -> None:
 
 
 def serve(
-    state_dir: Path, host: str = "127.0.0.1", port: int = DEFAULT_PORT, places: Iterable[Place] = ()
+    state_dir: Path,
+    host: str = "127.0.0.1",
+    port: int = DEFAULT_PORT,
+    places: Iterable[Place] = (),
+    *,
+    announce: Callable[[str], None] = lambda _: None,
 ) -> None:
-    """Answer until interrupted. Only on the loopback interface: there are no users, so nobody else may come."""
+    """Answer until interrupted. Only on the loopback interface: there are no users, so nobody else may come.
+    `announce` gets the address once it is ours."""
     if host != "localhost" and not ipaddress.ip_address(host).is_loopback:
         raise ConfigError(
             f"the sandbox answers on this machine only (found {host})", key="host", fix="Use 127.0.0.1"
         )
-    uvicorn.Server(_config(create_app(state_dir, places), host, port)).run()
+    app = create_app(state_dir, places)
+    with _listener(host, port) as listener:
+        announce(f"http://{host}:{port}")
+        uvicorn.Server(_config(app, host, port)).run(sockets=[listener])
+
+
+def _listener(host: str, port: int) -> socket.socket:
+    try:
+        return socket.create_server((host, port))
+    except OSError as error:
+        why = os.strerror(error.errno or 0)  # without the address that `socket` adds
+        raise ActivationsError(
+            f"the sandbox cannot have port {port} of this machine ({why}). Stop what holds it, or choose another with --port"
+        ) from None
 
 
 def _config(app: Starlette, host: str, port: int) -> uvicorn.Config:

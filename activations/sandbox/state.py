@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from activations.errors import MachineError
+
 SCHEMA = (Path(__file__).parent / "schema.sql").read_text(encoding="utf-8")
 KEPT_REQUESTS = 10_000
 
@@ -30,6 +32,25 @@ def home_of(folder: Path) -> str:
     return hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:16]
 
 
+def _open(path: Path) -> sqlite3.Connection:
+    db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+    db.row_factory = sqlite3.Row
+    for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "busy_timeout=5000", "secure_delete=ON"):
+        db.execute(f"PRAGMA {pragma}")
+    db.executescript(SCHEMA)
+    return db
+
+
+@contextmanager
+def _own_errors() -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        raise MachineError(
+            f"the sandbox cannot remember in sandbox/state.sqlite3 ({error}). Let it be written, and free its disk if that is full"
+        ) from None
+
+
 class State:
     """One connection, one writer at a time. The stand-ins own their tables; this class owns none but the log."""
 
@@ -37,30 +58,28 @@ class State:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.home = home_of(folder)
         self._lock = threading.RLock()
-        self._db = sqlite3.connect(folder / "state.sqlite3", check_same_thread=False, isolation_level=None)
-        self._db.row_factory = sqlite3.Row
-        for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "busy_timeout=5000", "secure_delete=ON"):
-            self._db.execute(f"PRAGMA {pragma}")
-        self._db.executescript(SCHEMA)
+        with _own_errors():
+            self._db = _open(folder / "state.sqlite3")
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
         """All of a request or nothing of it."""
-        with self._lock:
-            self._db.execute("BEGIN IMMEDIATE")
+        with self._lock, _own_errors():
             try:
+                self._db.execute("BEGIN IMMEDIATE")
                 yield self._db
+                self._db.execute("COMMIT")
             except BaseException:
-                self._db.execute("ROLLBACK")
+                if self._db.in_transaction:  # a full disk ends it by itself
+                    self._db.execute("ROLLBACK")
                 raise
-            self._db.execute("COMMIT")
 
     def rows(self, sql: str, *values: Any) -> list[sqlite3.Row]:
-        with self._lock:
+        with self._lock, _own_errors():
             return self._db.execute(sql, values).fetchall()
 
     def one(self, sql: str, *values: Any) -> sqlite3.Row | None:
-        with self._lock:
+        with self._lock, _own_errors():
             row: sqlite3.Row | None = self._db.execute(sql, values).fetchone()
             return row
 

@@ -133,6 +133,26 @@ def test_suppressing_reads_standard_input_and_shows_nobody(world: World) -> None
     )
 
 
+@pytest.mark.parametrize(
+    "line", ["a b c", "a@b@c", "@example.com", "+49 170 1234567", "+49170x", "m\ufffdller@example.com"]
+)
+def test_who_can_match_nobody_is_refused_by_line_and_not_shown(world: World, line: str) -> None:
+    world.add("a", "b").run()
+    said = str(invoke("suppress", "--reason", "objection", stdin=f"a\n\n{line}\n").exception)
+    assert "in line 3. Write one a line" in said and line not in said
+    assert data("plan")[0]["removed"] == 0, "nobody of the others either"
+
+
+@pytest.mark.parametrize("line", ["a", "a@example.com", "+491701234567", "crm-1/42"])
+def test_an_email_a_phone_and_an_id_are_taken(world: World, line: str) -> None:
+    world.build()
+    said = invoke("suppress", "--reason", "objection", stdin=line).stdout
+    assert said.startswith("1 identifier suppressed on all, 0 of people the warehouse knows.")
+    assert invoke("suppress", "--reason", "mistake", "--lift", stdin=line).stdout.startswith(
+        "1 suppression lifted"
+    )
+
+
 def test_callbacks_are_read_from_standard_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Here they are of nobody; what they settle: tests/engine/test_feedback.py."""
     world = reachable(tmp_path, monkeypatch, "append", **TEXTS)
@@ -142,7 +162,7 @@ def test_callbacks_are_read_from_standard_input(tmp_path: Path, monkeypatch: pyt
     assert json.loads(done.stdout) == {"callbacks": 2, "ignored": 2, "confirmed": 0}
     said = " ".join(invoke("feedback", "hook", stdin=line).stdout.split())
     assert said == (
-        "1 callbacks settle 0 messages in doubt; 1 are not signed by the provider or about no message of ours."
+        "1 callback read, 0 messages in doubt settled; not signed by the provider or about no message of ours: 1."
     )
 
 
@@ -162,8 +182,16 @@ def test_explain_says_why(world: World) -> None:
         ["consent"],
         False,
     )
-    assert data("explain", "nobody")[0]["verdict"] == "not_in_audience"
     assert "ineligible:consent" in invoke("explain", "b").stdout
+
+
+def test_explaining_nobody_says_so(world: World) -> None:
+    world.add("a").build()
+    assert "dbt knows nobody of this id" in str(invoke("explain", "nobody").exception)
+    world.run()
+    del world.eligible["a"]
+    world.drop("a").build()
+    assert data("explain", "a")[0]["held_by_destination"]
 
 
 def test_exposures_are_written_checked_and_stale(world: World) -> None:
@@ -176,6 +204,7 @@ def test_exposures_are_written_checked_and_stale(world: World) -> None:
 
 
 def test_markup_in_names_has_no_power_over_the_terminal(world: World) -> None:
+    world.add("[bold]x").build()
     assert "[bold]x" in invoke("explain", "[bold]x").stdout
 
 
@@ -187,6 +216,22 @@ def test_a_plan_is_written_down_and_applied(world: World, tmp_path: Path) -> Non
     again = invoke("apply", file)
     assert again.exit_code == Exit.FAILED
     assert "another run moved the ledger" in again.stderr
+
+
+def test_a_plan_replaces_an_older_plan_and_no_other_file(world: World, tmp_path: Path) -> None:
+    world.add("a").build()
+    mine, plan = tmp_path / "notes.yml", tmp_path / "people.json"
+    mine.write_text("kept: true")
+    for place, why in (
+        (mine, "is no plan, so it is not replaced"),
+        (tmp_path, "is no plan"),
+        (Path(), "is no plan"),
+        (tmp_path / "no/where.json", "there is no folder"),
+    ):
+        assert why in str(invoke("plan", "people", "--out", str(place)).exception)
+    assert mine.read_text() == "kept: true"
+    first, second = (invoke("plan", "people", "--out", str(plan)) and plan.read_text() for _ in range(2))
+    assert first != second
 
 
 def test_a_held_plan_is_released_by_its_file(world: World, tmp_path: Path) -> None:

@@ -94,7 +94,7 @@ def test_a_plan_that_is_not_there_is_one_sentence(make_world: MakeWorld) -> None
     with pytest.raises(PlanRejected, match="cannot be read"):
         world.engine().apply(world.root / "nothing.json")
     preview = world.engine().preview("people")
-    with pytest.raises(ActivationsError, match="cannot be written"):
+    with pytest.raises(ActivationsError, match="there is no folder"):
         world.engine().save_plan(preview, world.root / "no/such/folder.json")
 
 

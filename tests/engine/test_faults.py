@@ -11,10 +11,12 @@ from typing import Any
 import pytest
 
 from activations.errors import ActivationsError, Fenced, SyncBusy, WarehouseLocked
+from activations.journal import Journal, Lease
 from activations.journal.postgres import PostgresStore
 from activations.journal.sqlite import SQLiteStore
 from activations.model import Request, Response, RunStatus
 from activations.planning import PlanFile
+from activations.run import discard_plans, new_run
 from tests.engine.world import OtherSide, World
 
 
@@ -145,6 +147,43 @@ def test_two_engines_never_work_on_one_sync(world: World) -> None:
 def test_an_engine_whose_plan_was_discarded_by_a_newer_one_stops(world: World) -> None:
     with pytest.raises(Fenced, match="a newer engine took over its sync"):
         PlanFile(world.root / "var/plans/of-an-older-engine.parquet").slice(0, 1)
+
+
+def test_an_engine_that_slept_through_a_takeover_leaves_the_newer_plan_alone(world: World) -> None:
+    """Nothing refers to a plan before its first batch."""
+    world.add("a").run()
+    engine, plan = world.engine(), world.root / "var/plans/20990101T000000-00000000.parquet"
+    with engine.leased("people") as (journal, newer):
+        journal.save_run(
+            newer, new_run(engine.project.sync("people"), plan.stem, world.clock.now(), RunStatus.PLANNED)
+        )
+        plan.touch()
+        with pytest.raises(Fenced):
+            discard_plans(engine, journal, Lease(sync="people", epoch=newer.epoch - 1))
+    assert plan.exists()
+
+
+def test_plans_are_listed_before_the_lease_is_looked_at(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who asked first and listed then would find a plan that a newer engine made in between."""
+    world.add("a").run()
+    engine, plan = world.engine(), world.root / "var/plans/20990101T000000-00000000.parquet"
+    in_use = Journal.plans_in_use
+
+    def asked(journal: Journal, lease: Lease) -> set[str]:
+        found = in_use(journal, lease)
+        plan.touch()
+        return found
+
+    monkeypatch.setattr(Journal, "plans_in_use", asked)
+    with engine.leased("people") as (journal, lease):
+        journal.save_run(
+            lease, new_run(engine.project.sync("people"), plan.stem, world.clock.now(), RunStatus.PLANNED)
+        )
+        (plan.parent / "of-nobody.txt").touch()
+        discard_plans(engine, journal, lease)
+    assert plan.exists()
 
 
 def test_a_locked_file_is_named_and_changes_nothing(duckdb_world: World) -> None:

@@ -66,6 +66,7 @@ def test_an_old_epoch_writes_nothing(journals: Journals) -> None:
             lambda: journal.record_delivered(old, claim, rows=2, keys=list, sent_at=datetime(2026, 1, 5)),
             lambda: journal.record_lost(old, journal.in_flight(SYNC)[0], [], {}, 0),
             lambda: journal.merged(old, 1, [RUN]),
+            lambda: journal.plans_in_use(old),
             lambda: journal.postpone(old, ACCOUNT, datetime(2027, 1, 1)),
             lambda: journal.forget(old, **BY),
             lambda: journal.forget_rejected(old, []),
@@ -297,12 +298,12 @@ def test_what_the_ledger_has_is_dropped_here(journal: Journal, lease: Lease) -> 
     first, second = journal.unmerged(SYNC)
     assert first.destination_keys == ["k0", None]
     assert list(first.exceptions) == [(1, REJECTED, "bad")]
-    assert journal.plans_in_use() == {f"{RUN}.parquet"}
+    assert journal.plans_in_use(lease) == {f"{RUN}.parquet"}
     journal.merged(lease, first.outcome_seq or 0, [])
     assert journal.unmerged(SYNC) == [second]
     assert (journal.merged_through(SYNC), journal.position(SYNC)) == (1, 2)
     journal.merged(lease, 2, [])
-    assert (journal.unmerged(SYNC), journal.plans_in_use()) == ([], set())
+    assert (journal.unmerged(SYNC), journal.plans_in_use(lease)) == ([], set())
     assert journal.outcomes_of(RUN) == {DELIVERED: 2, REJECTED: 1}, "the tally stays"
 
 

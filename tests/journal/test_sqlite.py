@@ -97,6 +97,25 @@ def test_a_step_that_fails_leaves_the_old_layout(old: Path) -> None:
     assert layout(old) == before
 
 
+def test_a_damaged_file_is_not_to_be_deleted_and_a_backup_has_its_price(file: Path) -> None:
+    file.write_bytes(b"no database" * 1_000)
+    with pytest.raises(
+        ActivationsError, match=r"Do not delete it.*sent since that was made would be sent again"
+    ):
+        opened(file)
+
+
+def test_what_the_machine_forbids_is_no_damage(file: Path) -> None:
+    with closing(opened(file)) as journal:
+        journal._store.run("pragma query_only = on")
+        with (
+            pytest.raises(ActivationsError, match="it can only be read. Let the user") as refused,
+            journal.lease(SYNC, "host:1"),
+        ):
+            pass
+    assert "backup" not in str(refused.value)
+
+
 def test_a_journal_of_a_newer_version_is_not_guessed_at(file: Path) -> None:
     opened(file).close()
     with closing(sqlite3.connect(file)) as db:
@@ -126,7 +145,7 @@ def test_a_full_disk_keeps_what_was_acknowledged_and_nothing_else(on_sqlite: Jou
                 claim = claimed(journal, lease, messages={0: f"{len(acknowledged):0>2000}"})
                 acknowledged.append(claim.batch_id)
 
-        with pytest.raises(ActivationsError, match=r"cannot be read or written .*full.* Free the disk"):
+        with pytest.raises(ActivationsError, match=r"cannot be used now: its disk is full\. Free it"):
             claim_until_it_fails()
         assert [b.batch_id for b in on_sqlite.open().in_flight(SYNC)] == acknowledged != []
         journal._store.run("pragma max_page_count = 10000")

@@ -17,7 +17,7 @@ import requests
 from standardwebhooks.webhooks import Webhook
 
 from activations.destinations.registry import KINDS
-from activations.errors import ConfigError
+from activations.errors import ActivationsError, ConfigError
 from activations.sandbox.credentials import base_url_for, credentials_for
 from activations.sandbox.faults import Fault, FaultDial
 from activations.sandbox.masking import mask_digest, mask_email, mask_phone
@@ -161,11 +161,60 @@ def _is_json(answer: requests.Response) -> bool:
         {"kind": "429", "vendor": "nobody"},
         {"kind": "429", "typo": 1},
         {"kind": "429", "probability": 2},
+        {"kind": "429", "probability": 0},
+        {"kind": ["429"]},
+        {"kind": "429", "next_n": 0},
+        {"kind": "429", "next_n": "many"},
+        {"kind": "timeout_after", "seconds": -1},
     ],
 )
 def test_a_fault_that_cannot_be_is_refused(wrong: dict[str, Any], sandbox: RunningSandbox) -> None:
     assert requests.post(f"{sandbox.url}/_faults", json=wrong, timeout=5).status_code == 400
     assert sandbox.sandbox.dial.armed() == []
+
+
+@pytest.mark.parametrize(
+    ("body", "why"),
+    [
+        ("{", 'this is no JSON object. Send one like {"vendor"'),
+        ("[1]", "this is no JSON object"),
+        ("vendor=nobody&kind=429", "Use one of: *, klaviyo, meta, twilio, webhook"),
+        ('{"kind": "418"}', "there is no kind '418'. Use one of: 429, 500_before"),
+        ('{"kind": "429", "seconds": "NaN"}', "seconds is a number from 0 to 3,600, not 'NaN'"),
+    ],
+)
+@pytest.mark.parametrize("content_type", ["application/json", "application/x-www-form-urlencoded"])
+def test_the_dial_says_what_it_understands(
+    body: str, why: str, content_type: str, sandbox: RunningSandbox
+) -> None:
+    """With curl as it is, which calls everything a form, and told that it is JSON."""
+    if body.startswith("vendor") and content_type == "application/json":
+        why = "this is no JSON object"
+    answer = requests.post(
+        f"{sandbox.url}/_faults", data=body, headers={"Content-Type": content_type}, timeout=5
+    )
+    assert (answer.status_code, why in answer.json()["error"]) == (400, True)
+
+
+def test_a_state_that_cannot_be_written_is_a_server_error_and_nothing_is_done(
+    sandbox: RunningSandbox, capfd: pytest.CaptureFixture[str]
+) -> None:
+    state = sandbox.sandbox.state
+    state._db.execute("pragma query_only = on")
+    try:
+        answer = send_text(sandbox.url)
+    finally:
+        state._db.execute("pragma query_only = off")
+    assert (answer.status_code, sandbox.sandbox.twilio.messages()) == (500, [])
+    assert "the sandbox cannot remember" in answer.text
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def test_a_port_that_is_taken_is_not_announced(sandbox: RunningSandbox, tmp_path: Path) -> None:
+    port, announced = int(sandbox.url.rpartition(":")[2]), list[str]()
+    with pytest.raises(ActivationsError, match=f"port {port} .*--port"):
+        serve(tmp_path, port=port, announce=announced.append)
+    assert announced == []
 
 
 def test_a_share_of_requests_fails_and_the_seed_repeats_it() -> None:
@@ -295,6 +344,9 @@ def test_state_lies_in_one_private_folder(tmp_path: Path) -> None:
         (mask_email("nonsense"), "***"),
         (mask_email("@x.y"), "***"),
         (mask_phone("+12125550123"), "+1 ••• ••• ••23"),
+        (mask_phone("+436605550123"), "+43 ••• ••• ••23"),
+        (mask_phone("+37265550123"), "+372 ••• ••• ••23"),
+        (mask_phone("not a phone"), "•••"),
         (mask_phone("123"), "•••"),
         (mask_digest("0123456789abcdef"), "01234567…"),
     ],
