@@ -113,6 +113,13 @@ def load_manifest(project: Project) -> Manifest:
     try:
         stamp = path.stat().st_mtime_ns
     except FileNotFoundError:
+        if not project.dbt_project_dir.is_dir():
+            raise ConfigError(
+                f"there is no folder `{project.settings.dbt.project_dir}` in {project.root}",
+                file=project.root / "activations/project.yml",
+                key="dbt.project_dir",
+                fix="Name the folder that holds dbt_project.yml",
+            ) from None
         raise RelationMissing(
             "dbt has not been run yet: there is no manifest.json. Run `dbt build --project-dir dbt --profiles-dir dbt`"
         ) from None

@@ -87,6 +87,7 @@ def _read_accounts(file: Path, root: Path, kinds: Mapping[str, type[Kind]]) -> d
             "must hold exactly one key, `destinations`, with an account per name",
             file=file,
             key=", ".join(map(str, unknown)),
+            fix="Write `destinations:` and below it a name with its keys",
         )
     return {str(name): _load_account(str(name), entry, file, root, kinds) for name, entry in entries.items()}
 
@@ -94,7 +95,12 @@ def _read_accounts(file: Path, root: Path, kinds: Mapping[str, type[Kind]]) -> d
 def _load_account(name: str, entry: Any, file: Path, root: Path, kinds: Mapping[str, type[Kind]]) -> Account:
     key = f"destinations.{name}"
     if not isinstance(entry, dict) or not is_name(name):
-        raise ConfigError("an account is a lower-case name with keys below it", file=file, key=key)
+        raise ConfigError(
+            "an account is a lower-case name with keys below it",
+            file=file,
+            key=key,
+            fix="Write `kind:`, `environment:` and its credentials below a name such as `crm_webhook`",
+        )
     common = parse_model(_AccountFile, entry, file, key)
     if common.kind not in kinds:
         raise ConfigError(

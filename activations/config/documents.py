@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Hashable
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from activations.config import problems
 from activations.errors import ConfigError
 
 MAX_BYTES = 256 * 1024
@@ -90,10 +90,10 @@ def _parse(text: str, path: Path) -> dict[str, Any]:
         raise ConfigError(
             f"is not valid YAML: {_first_line(error)}", file=path, fix="Correct the line"
         ) from None
+    if document is None:  # nothing but comments: whether that is enough, the model knows
+        return {}
     if not isinstance(document, dict):
-        raise ConfigError(
-            "must hold keys and values", file=path, fix="See docs/writing-a-sync.md for an example"
-        )
+        raise ConfigError("must hold keys and values", file=path, fix="Write each as `key: value`")
     return document
 
 
@@ -111,43 +111,7 @@ def parse_model(
     try:
         return model.model_validate(document)
     except ValidationError as error:
-        raise _config_error(model, error, path, prefix, show_values) from None
-
-
-def _config_error(
-    model: type[BaseModel], error: ValidationError, path: Path, prefix: str, show_values: bool
-) -> ConfigError:
-    problems = error.errors(include_url=False, include_context=False)
-    # A misspelt key is also a missing one: the spelling is what helps.
-    first = next((found for found in problems if found["type"] == "extra_forbidden"), problems[0])
-    key = ".".join([prefix, *map(str, first["loc"])]).strip(".")
-    if first["type"] == "extra_forbidden":
-        return ConfigError("unknown key", file=path, key=key, fix=_did_you_mean(model, first["loc"]))
-    if first["type"] == "missing":
-        return ConfigError("is missing", file=path, key=key, fix=f"Add `{first['loc'][-1]}:`")
-    shown = _shown(first["input"]) if show_values else ""
-    return ConfigError(f"{first['msg'].removeprefix('Value error, ')}{shown}", file=path, key=key)
-
-
-def _shown(value: Any) -> str:
-    """The value found, when showing it cannot give a credential away."""
-    return (
-        f" (found {value!r})" if isinstance(value, str | int | float | bool) and len(str(value)) <= 60 else ""
-    )
-
-
-def _did_you_mean(model: type[BaseModel], location: tuple[int | str, ...]) -> str:
-    """The nearest known key beside the misspelt one, for the model in which it stands."""
-    known = list(model.model_fields) if len(location) == 1 else _nested_fields(model, location[:-1])
-    close = get_close_matches(str(location[-1]), known, n=1)
-    if close:
-        return f"Did you mean `{close[0]}`?"
-    return f"Known keys: {', '.join(sorted(known))}" if known else "Remove it"
-
-
-def _nested_fields(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
-    current: Any = model
-    for part in location:
-        field = getattr(current, "model_fields", {}).get(part)
-        current = field.annotation if field else None
-    return [field.alias or name for name, field in getattr(current, "model_fields", {}).items()]
+        found = problems.telling(error, document)
+        key = ".".join([prefix, *map(str, problems.place(found, document))]).strip(".")
+        said, fix = problems.said(model, found, show_values=show_values)
+        raise ConfigError(said, file=path, key=key, fix=fix) from None

@@ -15,11 +15,18 @@ from urllib.parse import urlsplit
 from pydantic import Field, StringConstraints, model_validator
 
 from activations.config import secrets
-from activations.config.base import Strict
+from activations.config.base import Says, Strict
 from activations.errors import ConfigError
 
 IPAddress = IPv4Address | IPv6Address
-HostPattern = Annotated[str, StringConstraints(pattern=r"^(\*\.)?[a-z0-9-]+(\.[a-z0-9-]+)*$")]
+HostPattern = Annotated[
+    str,
+    StringConstraints(pattern=r"^(\*\.)?[a-z0-9-]+(\.[a-z0-9-]+)*$"),
+    Says("must be a host, `hooks.example.com`, or `*.example.com`, without https:// and in lower case"),
+]
+Network = Annotated[
+    IPv4Network | IPv6Network, Says("must be a network, such as `10.20.0.0/16` or `fd00:1::/32`")
+]
 
 _NAT64 = IPv6Network("64:ff9b::/96")
 _GLOBAL_V6, _6TO4 = IPv6Network("2000::/3"), IPv6Network("2002::/16")
@@ -38,7 +45,7 @@ class Egress(Strict):
     hosts: tuple[HostPattern, ...] | None = Field(None, min_length=1)
     """When given, live requests go to these hosts only: `hooks.example.com`, or `*.example.com` for everything below
     it. The vendors' own addresses need not be listed."""
-    allow_private: tuple[IPv4Network | IPv6Network, ...] = ()
+    allow_private: tuple[Network, ...] = ()
     """Networks of one's own in which receivers live, e.g. `10.20.0.0/16`."""
     proxy: str | None = None
     """`https://host:port`, or a reference to an address that holds a password: `env:NAME`, `file:path`. It resolves

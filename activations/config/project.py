@@ -16,9 +16,12 @@ from activations.config import secrets
 from activations.config.accounts import Account, load_accounts
 from activations.config.documents import parse_model, read_yaml
 from activations.config.kinds import Kind
-from activations.config.settings import Settings
+from activations.config.places import check_places
+from activations.config.settings import Settings, sandbox_address
 from activations.config.syncs import Sync, load_syncs
 from activations.errors import ConfigError
+
+_SANDBOX_URL = "ACTIVATIONS_SANDBOX_URL"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +66,8 @@ class Project:
 
     @property
     def sandbox_url(self) -> str:
-        return os.environ.get("ACTIVATIONS_SANDBOX_URL", self.settings.sandbox_url)
+        """Where the stand-ins answer; the variable wins, and `load_project` has looked at it."""
+        return os.environ.get(_SANDBOX_URL, self.settings.sandbox_url)
 
     def hash_key(self) -> bytes:
         return secrets.own_key(self.var / "hash.key")
@@ -96,8 +100,36 @@ def load_project(root: Path | None, kinds: Mapping[str, type[Kind]]) -> Project:
     """Read and check every file. The first thing that cannot work is raised as ConfigError."""
     root = find_root(root)
     home = root / "activations"
-    settings = parse_model(Settings, read_yaml(home / "project.yml"), home / "project.yml")
+    settings = _load_settings(home / "project.yml", root)
     accounts = load_accounts(home / "destinations.yml", root, kinds, settings.egress)
     syncs = load_syncs(home / "syncs", accounts, kinds)
+    check_places(syncs.values(), kinds)
     var = Path(os.environ.get("ACTIVATIONS_VAR", root / "var"))
     return Project(root=root, var=var.resolve(), settings=settings, accounts=accounts, syncs=syncs)
+
+
+def _load_settings(file: Path, root: Path) -> Settings:
+    settings = parse_model(Settings, read_yaml(file), file)
+    bundle = settings.egress.ca_bundle
+    if bundle and not (root / bundle).is_file():
+        raise ConfigError(
+            f"there is no file `{bundle}` in {root}",
+            file=file,
+            key="egress.ca_bundle",
+            fix="Correct the path or remove it",
+        )
+    if _SANDBOX_URL in os.environ:
+        _check_sandbox_url(os.environ[_SANDBOX_URL])
+    return settings
+
+
+def _check_sandbox_url(address: str) -> None:
+    """An address to which nothing can be sent looks like a sandbox that is down, which is waited for."""
+    try:
+        sandbox_address(address)
+    except ValueError as error:
+        raise ConfigError(
+            f"{error} (found {address!r})",
+            key=f"environment variable {_SANDBOX_URL}",
+            fix="Correct it, or unset it to use `sandbox_url` of project.yml",
+        ) from None

@@ -2,14 +2,34 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Set
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
 from activations.config import secrets
-from activations.config.base import Column, Name, Strict
+from activations.config.base import Column, Name, Says, Strict
 from activations.config.egress import Egress
+
+MemoryLimit = Annotated[
+    str,
+    StringConstraints(pattern=r"^(?i)[0-9]+(\.[0-9]+)? ?([KMGT]|[KMGT]i?B|%)$"),  # what DuckDB reads
+    Says("must be a number and its unit, such as `2GB` or `1.5GiB`"),
+]
+
+
+def sandbox_address(text: str) -> str:
+    """The text, if requests can go there once a path is put behind it; else ValueError."""
+    try:
+        parts = urlsplit(text)
+        is_address = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        is_address = False
+    if not is_address or not re.fullmatch(r"[!-~]+", text) or re.search(r"[?#@\\]", text):
+        raise ValueError("must be an address, such as `http://127.0.0.1:8765`")
+    return text
 
 
 def _check_keys(given: Set[str], store: str, dsn: str | None, foreign: Mapping[str, Set[str]]) -> None:
@@ -27,7 +47,7 @@ class WarehouseSettings(Strict):
     type: Literal["duckdb", "postgres"] = "duckdb"
     path: str = "warehouse.duckdb"
     """duckdb: relative to the state folder (`$ACTIVATIONS_VAR`, default `var/`)."""
-    memory_limit: str | None = None
+    memory_limit: MemoryLimit | None = None
     """duckdb."""
     dsn: str | None = None
     """postgres: a reference to the connection string, `env:NAME` or `file:path`."""
@@ -80,4 +100,4 @@ class Settings(Strict):
     dbt: DbtSettings = DbtSettings()
     plan: PlanSettings = PlanSettings()
     egress: Egress = Egress()
-    sandbox_url: str = "http://127.0.0.1:8765"
+    sandbox_url: Annotated[str, AfterValidator(sandbox_address)] = "http://127.0.0.1:8765"

@@ -18,8 +18,9 @@ from collections.abc import Generator, Sequence
 from typing import ClassVar, Generic, TypeVar
 
 import polars as pl
-from pydantic import BaseModel, ConfigDict, SecretStr
+from pydantic import SecretStr
 
+from activations.config.base import Strict
 from activations.model import (
     Batch,
     Callback,
@@ -35,22 +36,18 @@ from activations.model import (
 Exchange = Generator[Request | Wait, Response, Sequence[RowResult]]
 
 
-class DestinationConfig(BaseModel):
+class DestinationConfig(Strict):
     """Keys of one account in destinations.yml beyond `kind`, `environment` and `rate_limit`.
 
     Fields typed `SecretStr` are credentials: in the YAML they must be references (`env:NAME`, `file:path`).
     `base_url` has the vendor's address as default; with `environment: sandbox` the engine replaces it.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
     base_url: str
 
 
-class Target(BaseModel):
+class Target(Strict):
     """What one sync says about its place inside the account (`target:` in the sync's YAML): list, audience, text."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     place: ClassVar[frozenset[str]] = frozenset()
     """Keys that name the place itself: when one changes, the people are somewhere else. The others only say how."""

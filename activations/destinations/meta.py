@@ -9,10 +9,11 @@ from __future__ import annotations
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 from pydantic import Field, SecretStr
 
+from activations.config.base import Says
 from activations.destinations.base import Destination, DestinationConfig, Exchange, Target, reveal
 from activations.destinations.normalise import META, sha256
 from activations.destinations.outcomes import delivered, json_object, refused, rejected, retryable, unknown
@@ -57,7 +58,9 @@ class MetaConfig(DestinationConfig):
     """The token of a system user with `ads_management` on the ad account that owns the audiences."""
 
     base_url: str = "https://graph.facebook.com"
-    api_version: str = Field("v25.0", pattern=r"^v[0-9]{1,3}\.[0-9]{1,2}$")
+    api_version: Annotated[
+        str, Field(pattern=r"^v[0-9]{1,3}\.[0-9]{1,2}$"), Says("must be a version like `v25.0`")
+    ] = "v25.0"
     access_token: SecretStr
 
 
@@ -66,7 +69,11 @@ class MetaTarget(Target):
 
     place: ClassVar[frozenset[str]] = frozenset({"audience_id"})
 
-    audience_id: str = Field(pattern=r"^[A-Za-z0-9_]{1,40}$")
+    audience_id: Annotated[
+        str,
+        Field(pattern=r"^[A-Za-z0-9_]{1,40}$"),
+        Says('must be the id of a custom audience, in quotes: `"120210000000000001"`'),
+    ]
 
 
 class MetaCustomAudience(Destination[MetaConfig, MetaTarget]):

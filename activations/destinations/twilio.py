@@ -14,11 +14,12 @@ import hmac
 import re
 import unicodedata
 from collections.abc import Generator, Mapping
-from typing import Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self
 from urllib.parse import parse_qsl, urlencode
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
+from activations.config.base import Says
 from activations.destinations.base import Destination, DestinationConfig, Exchange, Target, reveal
 from activations.destinations.normalise import e164, json_exact
 from activations.destinations.outcomes import delivered, json_object, rejected
@@ -79,15 +80,29 @@ class TwilioConfig(DestinationConfig):
     base_url: str = "https://api.twilio.com"
     account_sid: SecretStr
     auth_token: SecretStr
-    status_callback: str | None = Field(None, pattern=r"^https://[A-Za-z0-9.-]+(/[^\s?#]*)?$")
+    status_callback: Annotated[
+        str | None,
+        Field(pattern=r"^https://[A-Za-z0-9.-]+(/[^\s?#]*)?$"),
+        Says("must be `https://host/path`, without port, query or fragment"),
+    ] = None
     """Where Twilio tells what became of a message: a receiver of yours. Without it, only people settle a doubt."""
 
 
 class TwilioTarget(Target):
     """Who sends, and what. `{field}` is replaced by a mapped field, `{field|text}` has a text for when it is empty."""
 
-    messaging_service_sid: str | None = Field(None, pattern=r"^MG[0-9a-fA-F]{32}$")
-    from_number: str | None = Field(None, pattern=r"^(\+[1-9][0-9]{6,14}|[0-9]{3,8}|[A-Za-z0-9 ]{1,11})$")
+    messaging_service_sid: Annotated[
+        str | None,
+        Field(pattern=r"^MG[0-9a-fA-F]{32}$"),
+        Says("must be the SID of a messaging service: MG and 32 hexadecimal digits"),
+    ] = None
+    from_number: Annotated[
+        str | None,
+        Field(pattern=r"^(\+[1-9][0-9]{6,14}|[0-9]{3,8}|[A-Za-z0-9 ]{1,11})$"),
+        Says(
+            'must be a telephone number in quotes, `"+14155550100"`, a short code or a name of up to 11 characters'
+        ),
+    ] = None
     body: str = Field(min_length=1, max_length=MAX_BODY_CHARACTERS)
     opt_out_added_by_service: bool = False
     """The messaging service itself appends how to stop; otherwise the text has to say it."""

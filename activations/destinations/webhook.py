@@ -14,11 +14,12 @@ import hmac
 import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import polars as pl
 from pydantic import Field, SecretStr
 
+from activations.config.base import Says
 from activations.destinations.base import Destination, DestinationConfig, Exchange, Target, reveal
 from activations.destinations.json_columns import objects
 from activations.destinations.normalise import json_exact
@@ -54,7 +55,11 @@ class WebhookConfig(DestinationConfig):
 
     base_url: str = ""
     """Takes the place of `url` when set: the sandbox."""
-    url: str = Field(pattern=r"^https://[^\s/?#@]+[^\s#@]*$")
+    url: Annotated[
+        str,
+        Field(pattern=r"^https://[^\s/?#@]+[^\s#@]*$"),
+        Says("must be `https://host/path`, without user, password or fragment"),
+    ]
     signing_secret: SecretStr
     previous_signing_secret: SecretStr | None = None
     """While a secret is rotated both sign, so that receivers can switch whenever they like."""
@@ -78,6 +83,7 @@ class SignedWebhook(Destination[WebhookConfig, WebhookTarget]):
         max_batch_bytes=1_000_000,
         called_by_pseudonym=True,
         accepts_gzip=True,
+        keeps_syncs_apart=True,
     )
 
     def __init__(self, config: WebhookConfig, target: WebhookTarget) -> None:

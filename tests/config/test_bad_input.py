@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from activations.config.documents import read_yaml
 from activations.config.secrets import resolve
 from activations.errors import ActivationsError, ConfigError, SecretError
 from activations.manifest import check_sync, load_manifest
+from activations.parts import open_warehouse
 from activations.runner import Engine, build_destination, load_project
 from tests.engine.world import World
 
@@ -53,7 +55,46 @@ def problem(world: World) -> str:
         ({"guard": {"max_removed_share": 20}}, ["people.yml", "guard.max_removed_share", "20"]),
         ({"channel": "sms"}, ["people.yml", "built for email, not sms"]),
         ({"target": {"list": "x"}}, ["people.yml", "target.list", "unknown key"]),
-        ({"fields": {"score": {"column": "score", "onnull": "clear"}}}, ["people.yml", "fields.score"]),
+        (
+            {"fields": {"score": {"column": "score", "onnull": "clear"}}},
+            ["people.yml: fields.score.onnull: unknown key. Did you mean `on_null`?"],
+        ),
+        (
+            {"fields": {"score": {"column": "score", "on_null": "clr"}}},
+            [
+                "people.yml: fields.score.on_null: must be 'omit' or 'clear' (found 'clr'). Did you mean `clear`?"
+            ],
+        ),
+        (
+            {"fields": {"score": {"on_null": "clear"}}},
+            ["people.yml: fields.score.column: is missing. Add `column:`"],
+        ),
+        (
+            {"fields": {"score": None}},
+            ["people.yml: fields.score: must be a column's name", "(found nothing). Fill it in"],
+        ),
+        (
+            {"fields": {"score": "no column"}},
+            ["people.yml: fields.score: must be a column's name", "'no column'"],
+        ),
+        ({"fields": {"1st": "score"}}, ["people.yml: fields.1st: must be a field's name"]),
+        ({"fields": {1: "score"}}, ["people.yml: fields.1: must be a field's name", "(found 1)"]),
+        ({"fields": ["score"]}, ["people.yml: fields: must hold keys and values (found a list)"]),
+        ({"identifiers": {}}, ["people.yml: identifiers: must have 1 or more entries. Fill it in"]),
+        ({"owner": None}, ["people.yml: owner: must be text (found nothing). Fill it in"]),
+        ({"owner": " "}, ["people.yml: owner: must not be blank (found ' '). Fill it in"]),
+        ({"owner": 7}, ["people.yml: owner: must be text (found 7). Put it in quotes"]),
+        ({"mode": "miror"}, ["people.yml: mode: must be 'upsert'", "Did you mean `mirror`?"]),
+        (
+            {"purpose": "Marketing"},
+            ["people.yml: purpose: must be a name: lower-case letters", "'Marketing'"],
+        ),
+        ({"guard": {"floor_rows": 2.5}}, ["guard.floor_rows: must be a whole number (found 2.5)"]),
+        (
+            {"guard": {"max_removed_share": "much"}},
+            ["guard.max_removed_share: must be a number (found 'much')"],
+        ),
+        ({"guard": {"max_removed_share": -1}}, ["guard.max_removed_share: must be at least 0 (found -1)"]),
     ],
 )
 def test_a_wrong_sync_is_refused_with_key_and_fix(
@@ -79,7 +120,7 @@ def test_a_sync_without_what_it_needs_does_not_load(world: World, key: str) -> N
         ("a: 1\na: 2\n", "line 2: the key 'a' is given twice"),
         ("a: &x 1\nb: *x\n", "line 2: aliases"),
         ("- a\n- b\n", "must hold keys and values"),
-        ("", "must hold keys and values"),
+        ("just words", "must hold keys and values"),
         ("a: !!python/object/apply:os.system ['true']\n", "not valid YAML"),
         ("[" * 40 + "]" * 40, "nested deeper"),
         ("a: " + "x" * 300_000, "larger than"),
@@ -216,3 +257,165 @@ def test_a_wrong_journal_is_refused_before_anything_is_opened(
     text = problem(world)
     assert all(word in text for word in ["project.yml", *words]), text
     assert "secret" not in text
+
+
+@pytest.mark.parametrize(("document", "words"), [
+    ({"egress": {"hosts": "foo.com"}}, "egress.hosts: must be a list, in [brackets] (found 'foo.com')"),
+    ({"egress": {"hosts": []}}, "egress.hosts: must have 1 or more entries"),
+    ({"egress": {"hosts": ["https://foo.com"]}}, "egress.hosts.0: must be a host"),
+    ({"egress": {"allow_private": ["10.0.0"]}}, "egress.allow_private.0: must be a network, such as `10.20.0.0/16` or `fd00:1::/32` (found '10.0.0')"),
+    ({"egress": {"ca_bundle": "certs/none.pem"}}, "egress.ca_bundle: there is no file `certs/none.pem`"),
+    ({"warehouse": {"memory_limit": "lots"}}, "warehouse.memory_limit: must be a number and its unit, such as `2GB` or `1.5GiB` (found 'lots')"),
+    ({"warehouse": {"memory_limit": 2}}, "warehouse.memory_limit: must be a number and its unit"),
+    ({"warehouse": {"path": ""}}, "warehouse.path: must not be blank"),
+    ({"warehouse": None}, "warehouse: must hold keys and values (found nothing)"),
+    ({"warehouse": {"wait_seconds": "long"}}, "warehouse.wait_seconds: must be a number (found 'long')"),
+    ({"sandbox_url": "not a url"}, "sandbox_url: must be an address, such as `http://127.0.0.1:8765` (found 'not a url')"),
+    ({"sandbox_url": "http://h:99999"}, "sandbox_url: must be an address"),
+    ({"sandbox_url": "http://h/?a=b"}, "sandbox_url: must be an address"),
+    ({1: "x"}, "1: is no key: keys are text (found 1)"),
+    ({"dbt": {"project_dir": "dbtx"}}, "dbt.project_dir: there is no folder `dbtx`"),
+])  # fmt: skip
+def test_a_wrong_project_is_refused_with_key_and_fix(
+    world: World, document: dict[str, object], words: str
+) -> None:
+    (world.root / "activations/project.yml").write_text(yaml.safe_dump(document))
+    text = problem(world)
+    assert f"project.yml: {words}" in text, text
+
+
+@pytest.mark.parametrize("limit", ["2GB", "1.5 gib", "500MB", "80%", "1G"])
+def test_a_memory_limit_is_what_duckdb_reads(world: World, limit: str) -> None:
+    (world.root / "activations/project.yml").write_text(
+        yaml.safe_dump({"warehouse": {"memory_limit": limit}})
+    )
+    with open_warehouse(load_project(world.root)).write() as session:
+        assert session.rows("select 1") == [(1,)]
+
+
+def test_a_sandbox_that_cannot_be_reached_by_its_address_is_named(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for address in ("not a url", ""):
+        monkeypatch.setenv("ACTIVATIONS_SANDBOX_URL", address)
+        text = problem(world)
+        assert "variable ACTIVATIONS_SANDBOX_URL: must be an address" in text and repr(address) in text
+
+
+def test_a_file_of_comments_is_an_empty_one(world: World) -> None:
+    """Every key of project.yml has a default; a sync has none for its audience, and accounts are needed."""
+    project = world.root / "activations/project.yml"
+    for text in ("", "# nothing to say\n"):
+        project.write_text(text)
+        assert load_project(world.root).settings.warehouse.type == "duckdb"
+    world.sync_file.write_text("# later\n")
+    assert "people.yml: audience: is missing. Add `audience:`" in problem(world)
+    (world.root / "activations/destinations.yml").write_text("# later\n")
+    assert "destinations.yml: must hold exactly one key, `destinations`" in problem(world)
+
+
+@pytest.mark.parametrize(("change", "words"), [
+    ({"url": "http://hooks.example.com"}, "destinations.hook.url: must be `https://host/path`"),
+    ({"url": " "}, "destinations.hook.url: must not be blank"),
+    ({"concurrency": 0}, "destinations.hook.concurrency: must be at least 1 (found 0)"),
+    ({"rate_limit": 0}, "destinations.hook.rate_limit: must be more than 0 (found 0)"),
+    ({"compress": "zip"}, "destinations.hook.compress: must be 'gzip' (found 'zip')"),
+])  # fmt: skip
+def test_a_wrong_value_of_an_account_is_said_plainly(
+    world: World, change: dict[str, object], words: str
+) -> None:
+    world.configure_account(**change)
+    assert words in problem(world)
+
+
+def _send_to_klaviyo(world: World, other: dict[str, object], **people: object) -> None:
+    """Two syncs, `people` and `others`; the same list unless they say otherwise."""
+    accounts = {
+        name: {"kind": "klaviyo", "environment": "sandbox", "api_key": key}
+        for name, key in [("one", "env:KEY_A"), ("same", "env:KEY_A"), ("two", "env:KEY_B")]
+    }
+    file = world.root / "activations/destinations.yml"
+    file.write_text(yaml.safe_dump({"destinations": accounts}))
+    world.configure(destination="one", target={"list_id": "L1"}, **people)
+    document = yaml.safe_load(world.sync_file.read_text())
+    world.sync_file.with_name("others.yml").write_text(yaml.safe_dump(document | other))
+
+
+@pytest.mark.parametrize(("other", "words"), [
+    ({}, ["people.yml", "target.list_id", "others.yml goes to `L1` too", "unite the segments in one model"]),
+    ({"mode": "upsert"}, ["target.list_id", "others.yml goes to `L1` too", "a mirror removes"]),
+    ({"destination": "same"}, ["target.list_id", "others.yml goes to `L1` too"]),
+    ({"target": {"list_id": "L1", "subscribe": False}}, ["target.list_id", "others.yml"]),
+])  # fmt: skip
+def test_two_syncs_that_would_remove_each_others_people_are_refused(
+    world: World, other: dict[str, object], words: list[str]
+) -> None:
+    _send_to_klaviyo(world, other)
+    text = problem(world)
+    assert all(word in text for word in words), text
+
+
+@pytest.mark.parametrize("other", [{"target": {"list_id": "L2"}}, {"destination": "two"}])
+def test_two_syncs_to_two_places_are_two_syncs(world: World, other: dict[str, object]) -> None:
+    _send_to_klaviyo(world, other)
+    assert set(load_project(world.root).syncs) == {"people", "others"}
+
+
+def test_two_upserts_may_share_a_place_while_they_agree_on_its_fields(world: World) -> None:
+    _send_to_klaviyo(world, {"fields": {"score": "score", "visits": "score"}}, mode="upsert")
+    assert set(load_project(world.root).syncs) == {"people", "others"}
+    _send_to_klaviyo(world, {"fields": {"score": "event_id"}}, mode="upsert")
+    text = problem(world)
+    assert "people.yml: fields.score: others.yml goes to `L1` too and maps `score` differently" in text, text
+
+
+def test_a_receiver_that_keeps_syncs_apart_takes_any_number(world: World) -> None:
+    world.sync_file.with_name("others.yml").write_text(world.sync_file.read_text())
+    assert set(load_project(world.root).syncs) == {"people", "others"}
+
+
+def test_a_blank_list_is_no_list(world: World) -> None:
+    _send_to_klaviyo(world, {"target": {"list_id": ""}})
+    assert "others.yml: target.list_id: must not be blank (found ''). Fill it in" in problem(world)
+
+
+BROKEN = st.sampled_from(
+    [None, "", " ", "x y", "é" * 70, 0, -1, 7.5, True, [], [1], {}, {"a": 1}, {"column": None}]
+)
+PLACES = [
+    ("syncs/people.yml", ["audience", "destination", "channel", "purpose", "mode", "identifiers", "fields", "target",
+                          "occurrence", "holdout", "guard", "schedule", "owner", "description"]),
+    ("destinations.yml", ["kind", "environment", "rate_limit", "concurrency", "batch_rows", "compress", "url",
+                          "signing_secret"]),
+    ("project.yml", ["warehouse", "journal", "dbt", "plan", "egress", "sandbox_url"]),
+]  # fmt: skip
+
+
+@given(
+    place=st.sampled_from([(file, key) for file, keys in PLACES for key in keys]),
+    value=BROKEN,
+    under=st.sampled_from(
+        ["", "score", "email", "path", "hosts", "allow_private", "proxy", "floor_rows", "dsn"]
+    ),
+)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=400, deadline=None)
+def test_no_message_speaks_of_the_library(
+    world: World, place: tuple[str, str], value: object, under: str
+) -> None:
+    """Whatever stands anywhere, the message is about the file and in words of ours."""
+    file = world.root / "activations" / place[0]
+    before = file.read_text()
+    document = yaml.safe_load(before)
+    inner = document["destinations"]["hook"] if "destinations" in document else document
+    inner[place[1]] = {under: value} if under else value
+    file.write_text(yaml.safe_dump(document))
+    try:
+        load_project(world.root)
+    except ConfigError as error:
+        text = str(error)
+        assert file.name in text and place[1] in text, text
+        assert not re.search(
+            r"[Ii]nput|String|Dictionary|validation|instance|lax|constrained|Mapping|\[key\]", text
+        ), text
+    finally:
+        file.write_text(before)

@@ -194,7 +194,7 @@ def test_it_takes_messages_only_and_one_at_a_time() -> None:
         ({"body": f"Hi {{a.b}} {STOP}", "messaging_service_sid": SERVICE}, "braces"),
         ({"body": f"Hi {{ {STOP}", "messaging_service_sid": SERVICE}, "braces"),
         ({"body": STOP + "x" * 1_600, "messaging_service_sid": SERVICE}, "1600"),
-        ({"body": STOP, "messaging_service_sid": "MG1"}, "pattern"),
+        ({"body": STOP, "messaging_service_sid": "MG1"}, "MG and 32 hexadecimal"),
     ],
 )
 def test_a_text_that_cannot_be_right_does_not_load(target: dict[str, Any], problem: str) -> None:
