@@ -20,10 +20,13 @@ from rich.console import Console
 from activations.cli.tables import run_table
 from activations.config import Project
 from activations.errors import ActivationsError
+from activations.manifest import load_manifest
 from activations.model import SyncRun
 from activations.runner import Engine, load_project
 from dagster_project import local
+from dagster_project.defs.sources import demo_scale
 from dagster_project.progress import RunView, follow, show
+from dagster_project.raw.load import Scale
 from dagster_project.resources import Warehouse
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -48,23 +51,29 @@ def main() -> int:
 
 def demo(console: Console) -> int:
     project = load_project(ROOT)
-    os.environ.setdefault("ACTIVATIONS_DEMO_SCALE", "full")
     began = time.monotonic()
-    assert_free(project)
-    console.print(f"Running the pipeline ({os.environ['ACTIVATIONS_DEMO_SCALE']} data) in Dagster …")
+    console.print(f"Running the pipeline ({scale_to_load(project)} data) in Dagster …")
     with local.sandbox(project) as sandbox:
         os.environ.update(local.environment(project, sandbox.url))
         view = run_pipeline(console, project.var / "logs" / "demo.log")
     if view.problems:
         return report_problem(console, view)
-    report(console, Engine(load_project(ROOT)).status(), time.monotonic() - began)
+    report(console, Engine(load_project(ROOT)).status(), somebody(project), time.monotonic() - began)
     return 0
 
 
-def assert_free(project: Project) -> None:
-    """One message now instead of a minute's wait in every step."""
-    with Warehouse(path=str(project.warehouse_path), wait_seconds=PATIENCE).connect():
-        pass
+def scale_to_load(project: Project) -> Scale:
+    """Asked here too: a warehouse that is held means one message now instead of a minute's wait in every step."""
+    with Warehouse(path=str(project.warehouse_path), wait_seconds=PATIENCE).connect() as connection:
+        return demo_scale(connection)
+
+
+def somebody(project: Project) -> str:
+    """The id of one member of an audience, the same one every time; it names nobody."""
+    audience = load_manifest(project).relation(next(iter(project.syncs.values())).audience)
+    with Warehouse(path=str(project.warehouse_path)).connect(read_only=True) as connection:
+        person = connection.table(str(audience)).aggregate(f"min({project.settings.dbt.person_key})")
+        return str(person.fetchall()[0][0])
 
 
 def run_pipeline(console: Console, log: Path) -> RunView:
@@ -73,7 +82,9 @@ def run_pipeline(console: Console, log: Path) -> RunView:
     tags = json.dumps({TAG: token, **AS_FROM_THE_UI})
     command = [sys.executable, "-m", "dagster", "job", "execute", "-m", "dagster_project.definitions"]
     command += ["-d", str(ROOT), "-j", "pipeline", "--tags", tags]
-    with local.child(command, os.environ, log) as process, dg.DagsterInstance.get() as instance:
+    # The instance first: two processes that make its stores at once leave them with two versions, which no process
+    # opens again.
+    with dg.DagsterInstance.get() as instance, local.child(command, os.environ, log) as process:
         with console.status("Dagster is loading the definitions"):
             run_id = await_run(instance, token, process)
         if run_id is None:
@@ -111,21 +122,22 @@ def report_problem(console: Console, view: RunView) -> int:
     return 1
 
 
-def report(console: Console, runs: list[SyncRun], seconds: float) -> None:
+def report(console: Console, runs: list[SyncRun], person: str, seconds: float) -> None:
     console.print()
     console.print(run_table(runs, "What every sync did"))
     sent = sum(run.delivered for run in runs)
     again = " Run `make demo` again: it sends nothing." if sent else ""
     console.print(f"\n{sent:,} rows delivered, {seconds:.0f} s in all.{again}", highlight=False)
-    console.print(NEXT, highlight=False)
+    console.print(NEXT.format(person=person), highlight=False)
 
 
 NEXT = """
 Where to look next
-  make dev                         Dagster (lineage, runs, checks), sandbox page
-  .venv/bin/activations status     the last run of every sync
-  .venv/bin/activations plan       what would be sent now
-  .venv/bin/activations explain    why one person is, or is not, sent
+  make dev                        Dagster (lineage, runs, checks), sandbox page
+  .venv/bin/activations status    the last run of every sync
+  .venv/bin/activations plan      what would be sent now
+  .venv/bin/activations explain {person}
+                                  why this person is, or is not, sent
 """
 
 

@@ -29,6 +29,7 @@ from packaging.version import Version
 
 from activations.config import Project
 from activations.errors import ConfigError
+from dagster_project import resources
 from dagster_project.defs.sources import LEDGER
 from dagster_project.resources import DUCKDB
 
@@ -166,6 +167,14 @@ def dbt_cli(project: DbtProject) -> InstalledDbt:
     return InstalledDbt(project_dir=project, dbt_executable=str(executable))  # type: ignore[arg-type]
 
 
+def prepare_environment() -> None:
+    """dagster-dbt takes no variables but those of the process."""
+    # A test that also reads a later model waits for the later invocation; dbt's default would run it now.
+    os.environ.setdefault("DBT_INDIRECT_SELECTION", "buildable")
+    # dbt starts inside its own folder, where a relative state folder, and the default too, are somewhere else.
+    os.environ["ACTIVATIONS_VAR"] = str(resources.project().var)
+
+
 def read_manifest(project: DbtProject) -> dict[str, Any]:
     manifest: dict[str, Any] = json.loads(project.manifest_path.read_text(encoding="utf-8"))
     return manifest
@@ -197,8 +206,7 @@ def models_as_assets(
             pool=DUCKDB,
         )
         def build(context: dg.AssetExecutionContext, dbt: DbtCliResource) -> Iterator[Any]:
-            # A test that also reads a later model waits for the later invocation; dbt's default would run it now.
-            os.environ.setdefault("DBT_INDIRECT_SELECTION", "buildable")
+            prepare_environment()
             # Unit tests need no data and belong to `make test`; data tests run here and become asset checks.
             command = ["build", "--exclude-resource-type", "unit_test"]
             # A folder per step, not per run: dagster-dbt would leave some ten megabytes behind each time.

@@ -5,22 +5,31 @@ from __future__ import annotations
 import os
 
 import dagster as dg
+import duckdb
 
-from dagster_project.raw.load import RAW_TABLES, RawTable, Scale, load_raw
+from activations.errors import ConfigError
+from dagster_project.raw.load import RAW_TABLES, RawTable, Scale, held_scale, load_raw
 from dagster_project.resources import DUCKDB, Activations, Warehouse
 
 SCALE = "ACTIVATIONS_DEMO_SCALE"
 LEDGER = dg.AssetKey(["activation", "ledger"])
 
 
-def demo_scale() -> Scale:
-    """How much of the demo data is loaded: a small slice unless the environment says `full`."""
-    wanted = os.environ.get(SCALE, Scale.SLICE.value)
+def demo_scale(connection: duckdb.DuckDBPyConnection) -> Scale:
+    """How much of the demo data to load: what the environment says, else what the warehouse holds, else all of it.
+
+    A run that loads less than the one before it would take most people out of every audience.
+    """
+    wanted = os.environ.get(SCALE)
+    if wanted is None:
+        return held_scale(connection) or Scale.FULL
     try:
         return Scale(wanted)
     except ValueError:
-        known = ", ".join(scale.value for scale in Scale)
-        raise dg.DagsterInvalidDefinitionError(f"{SCALE}={wanted}: unknown scale. Known: {known}") from None
+        known = " or ".join(scale.value for scale in Scale)
+        raise ConfigError(
+            f"unknown scale {wanted}", key=SCALE, fix=f"Set it to {known}, or unset it"
+        ) from None
 
 
 def raw_asset(name: str, table: RawTable) -> dg.AssetsDefinition:
@@ -36,8 +45,8 @@ def raw_asset(name: str, table: RawTable) -> dg.AssetsDefinition:
         pool=DUCKDB,
     )
     def load(warehouse: Warehouse) -> dg.MaterializeResult:  # type: ignore[type-arg]
-        scale = demo_scale()
         with warehouse.connect() as connection:
+            scale = demo_scale(connection)
             rows = load_raw(connection, name, scale)
         return dg.MaterializeResult(
             metadata={

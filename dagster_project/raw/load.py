@@ -13,7 +13,7 @@ import duckdb
 from dagster_project.raw.catalog import RAW_TABLES, SCOPES, RawTable, Scale
 from dagster_project.raw.world import DemoDataMissingError, World, open_world
 
-__all__ = ["RAW_TABLES", "DemoDataMissingError", "RawTable", "Scale", "load_all", "load_raw"]
+__all__ = ["RAW_TABLES", "DemoDataMissingError", "RawTable", "Scale", "held_scale", "load_all", "load_raw"]
 
 
 def load_raw(connection: duckdb.DuckDBPyConnection, table: str, scale: Scale) -> int:
@@ -26,6 +26,16 @@ def load_all(connection: duckdb.DuckDBPyConnection, scale: Scale) -> Mapping[str
     """Create or replace every raw table and return the rows of each."""
     with open_world(connection, SCOPES[scale]) as world:
         return {name: _create(world, table) for name, table in RAW_TABLES.items()}
+
+
+def held_scale(connection: duckdb.DuckDBPyConnection) -> Scale | None:
+    """The scale of the demonstration that is loaded, by the moment its clock shows; None when none is."""
+    try:
+        clock = connection.execute("select as_of from raw.clock").fetchall()
+    except duckdb.Error:  # no such table, or a clock of somebody's own
+        return None
+    moments = {(scope.as_of.replace(tzinfo=None),): scale for scale, scope in SCOPES.items()}
+    return moments.get(clock[0]) if len(clock) == 1 else None
 
 
 def _create(world: World, table: RawTable) -> int:

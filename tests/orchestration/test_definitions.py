@@ -12,7 +12,7 @@ import yaml
 from dagster_dbt import DbtCliResource, DbtProject
 
 from activations.config import Project
-from dagster_project.defs.dbt import InstalledDbt, is_stale
+from dagster_project.defs.dbt import InstalledDbt, is_stale, prepare_environment
 from dagster_project.defs.sources import LEDGER
 from dagster_project.defs.syncs import audience_key, sync_key
 from dagster_project.local import SETTINGS
@@ -134,6 +134,19 @@ def test_dbt_is_not_asked_for_its_version_over_the_network(defs: dg.Definitions)
         assert name in vars(DbtCliResource)
         assert name in vars(InstalledDbt)
     assert isinstance(defs.resources["dbt"], InstalledDbt)
+
+
+@pytest.mark.parametrize("state_folder", [None, "var"])
+def test_dbt_finds_the_warehouse_from_inside_its_own_folder(
+    monkeypatch: pytest.MonkeyPatch, project: Project, state_folder: str | None
+) -> None:
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setenv("DBT_INDIRECT_SELECTION", "buildable")
+    monkeypatch.setenv("ACTIVATIONS_VAR", state_folder or "")
+    if state_folder is None:
+        monkeypatch.delenv("ACTIVATIONS_VAR")
+    prepare_environment()
+    assert os.environ["ACTIVATIONS_VAR"] == str(ROOT / "var")
 
 
 def test_dbt_parses_again_only_after_a_change(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import dagster as dg
+import pytest
 from rich.console import Console
 
 from activations.config import Project, Sync
@@ -87,15 +88,16 @@ def test_of_a_failed_dbt_only_its_own_errors_are_told(instance: dg.DagsterInstan
 def test_the_report_shows_every_sync_and_what_comes_next(a_sync: Sync) -> None:
     runs = [a_run(a_sync, sync=f"audience_{n}__klaviyo") for n in range(4)]
     shown = io.StringIO()
-    demo.report(Console(file=shown, width=80), runs, seconds=12.3)
+    demo.report(Console(file=shown, width=80), runs, "0a" * 16, seconds=12.3)
     assert max(map(len, shown.getvalue().splitlines())) <= 80
     assert "160 rows delivered" in shown.getvalue()
     assert "make dev" in shown.getvalue()
+    assert f"activations explain {'0a' * 16}\n" in shown.getvalue()
 
 
 def test_a_second_demo_has_nothing_to_promise(a_sync: Sync) -> None:
     shown = io.StringIO()
-    demo.report(Console(file=shown, width=80), [a_run(a_sync, delivered=0)], seconds=9)
+    demo.report(Console(file=shown, width=80), [a_run(a_sync, delivered=0)], "0a" * 16, seconds=9)
     assert "0 rows delivered" in shown.getvalue()
     assert "again" not in shown.getvalue()
 
@@ -113,6 +115,19 @@ def test_the_launcher_puts_the_instance_below_the_state_folder(project: Project,
     assert (tmp_path / "dagster" / "dagster.yaml").read_text() == local.SETTINGS.read_text()
     assert env["ACTIVATIONS_VAR"] == str(tmp_path)
     assert env["ACTIVATIONS_SANDBOX_URL"] == "http://127.0.0.1:1"
+
+
+def test_dagsters_stores_are_made_before_a_second_process_opens_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dagster = tmp_path / "dagster"
+    dagster.write_text('#!/bin/sh\nls "$DAGSTER_HOME/schedules"\n')
+    dagster.chmod(0o700)
+    monkeypatch.setattr(sys, "executable", str(dagster))
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "home"))
+    (tmp_path / "home").mkdir()
+    with pytest.raises(local.LaunchError, match="schedules.db"):
+        demo.run_pipeline(Console(file=io.StringIO()), tmp_path / "demo.log")
 
 
 def test_a_taken_port_gives_way_to_the_next() -> None:
