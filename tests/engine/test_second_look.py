@@ -14,7 +14,7 @@ from activations.config import FieldMapping, OnNull
 from activations.delivery import deliverer
 from activations.delivery.rate import RateLimiter, retry_after
 from activations.destinations.webhook import SignedWebhook
-from activations.errors import ActivationsError, BatchRefused, Fenced, PlanRejected, SecretError
+from activations.errors import ActivationsError, BatchRefused, Fenced, MachineError, PlanRejected, SecretError
 from activations.journal import Journal, Lease
 from activations.journal.sqlite import SQLiteStore
 from activations.model import Batch, Operation, Outcome, Request, Response, RunStatus
@@ -361,7 +361,7 @@ def test_a_failed_plan_leaves_no_draft(world: World, monkeypatch: pytest.MonkeyP
 
     world.add("a").build()
     monkeypatch.setattr(freezing.os, "fsync", full)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(MachineError, match="the disk that holds var/plans is full"):
         world.engine().plan("people")
     assert list((world.root / "var/plans").iterdir()) == []
 
