@@ -64,6 +64,6 @@ def exposures(
     print_result({"file": str(path), "state": shown}, as_json, lambda: out.print(f"{path}: {shown}"))
 
 
-def schema() -> None:
+def schema(_as_json: Json = False) -> None:
     """Print the JSON Schema of a sync's YAML, for editors."""
     print_json(sync_json_schema())

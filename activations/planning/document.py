@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import Any
 
 from activations.digests import Digester
@@ -78,13 +79,15 @@ def write(path: Path, shown: Mapping[str, Any], sign: Digester) -> None:
     check_place(path)
     document = {"format": FORMAT, **shown}
     document["signature"] = _signature(document, sign)
-    draft = path.with_name(path.name + ".draft")
+    draft = None
     try:
-        draft.unlink(missing_ok=True)
-        draft.touch(mode=0o600)
-        draft.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+        with NamedTemporaryFile("w", encoding="utf-8", dir=path.parent, delete=False) as stream:
+            draft = Path(stream.name)
+            stream.write(json.dumps(document, indent=2) + "\n")
         draft.replace(path)
     except OSError as error:
+        if draft:
+            draft.unlink(missing_ok=True)
         raise ActivationsError(f"the plan cannot be written to {path} ({error.strerror})") from None
 
 

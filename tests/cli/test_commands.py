@@ -230,8 +230,23 @@ def test_a_plan_replaces_an_older_plan_and_no_other_file(world: World, tmp_path:
     ):
         assert why in str(invoke("plan", "people", "--out", str(place)).exception)
     assert mine.read_text() == "kept: true"
+    (tmp_path / "people.json.draft").write_text("somebody else's")
     first, second = (invoke("plan", "people", "--out", str(plan)) and plan.read_text() for _ in range(2))
     assert first != second
+    assert {path.name for path in tmp_path.glob("*.*")} >= {"notes.yml", "people.json", "people.json.draft"}
+
+
+def test_a_plan_that_cannot_be_written_leaves_nothing_behind(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    world.add("a").build()
+    (folder := tmp_path / "plans").mkdir()
+    monkeypatch.setattr(Path, "replace", full)
+    assert "cannot be written" in str(invoke("plan", "people", "--out", str(folder / "p.json")).exception)
+    assert list(folder.iterdir()) == []
 
 
 def test_a_held_plan_is_released_by_its_file(world: World, tmp_path: Path) -> None:
