@@ -100,7 +100,7 @@ class Run:
         return self.sync.account.rate_limit or self.sync.capabilities.requests_per_second
 
     def _pace(self) -> Pace:
-        """Whoever has a place in a rate has to leave then; and a message that waits is one more in doubt after a crash."""
+        """Whoever has a place in a rate leaves then, whatever becomes of the pace; and a message that waits is one more in doubt after a crash."""
         may_wait = self._rate is None and self.sync.mode is not SyncMode.APPEND
         return Pace(self.sync.concurrency, self.parts.clock, ahead=AHEAD if may_wait else 0.0)
 

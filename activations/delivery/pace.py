@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 from activations.clock import Clock
 
@@ -32,7 +32,7 @@ class Pace:
     batches that may be made ready beyond those in flight."""
 
     def __init__(self, most: int, clock: Clock, *, ahead: float = 0.0) -> None:
-        self._most, self._clock = most, clock
+        self._most, self._clock, self._ahead = most, clock, ahead
         self._limit = float(min(FIRST, most))
         self._ceiling_is_known = False
         self._cut_at = float("-inf")
@@ -51,8 +51,9 @@ class Pace:
         return self._at_work.taken()
 
     def turn(self) -> AbstractContextManager[None]:
-        """Within this block the caller is one of those in flight; waits until there is room."""
-        return self._in_flight.taken()
+        """Within this block the caller is one of those in flight; waits until there is room. Where nothing is made ready
+        ahead, whoever is at work has its turn: were the pace cut meanwhile, a place in a rate would be used too late."""
+        return self._in_flight.taken() if self._ahead else nullcontext()
 
     def answered(self, started: float) -> None:
         """A request that left at `started` (monotonic) had a clear answer."""

@@ -123,7 +123,7 @@ def test_no_more_workers_than_the_limit_are_at_it_together() -> None:
     def work() -> None:
         nonlocal inside, most
         for _ in range(20):
-            with pace.turn():
+            with pace.work(), pace.turn():
                 with lock:
                     inside += 1
                     most = max(most, inside)
@@ -143,11 +143,11 @@ def test_a_turn_that_fails_is_given_back() -> None:
     pace, _ = a_pace(most=1)
     for _ in range(3):
         try:
-            with pace.turn():
+            with pace.work():
                 raise ValueError
         except ValueError:
             pass
-    with pace.turn():
+    with pace.work():
         assert pace.limit == 1
 
 
@@ -171,7 +171,19 @@ def test_so_many_more_may_be_made_ready_as_its_share_says_and_fewer_after_troubl
 
 def test_without_a_share_nothing_is_made_ready_before_it_may_leave() -> None:
     pace, _ = a_pace()
-    assert _who_comes_in(pace.turn) == _who_comes_in(pace.work) == FIRST
+    assert _who_comes_in(pace.work) == FIRST
+
+
+def test_without_a_share_who_is_at_work_has_its_turn_though_the_pace_is_cut_meanwhile() -> None:
+    """A place in a rate is for a moment."""
+    pace, clock = a_pace()
+    with pace.work(), pace.work():
+        for _ in range(3):
+            clock.time += 1
+            pace.trouble(clock.time)
+        assert pace.limit == 1
+        with pace.turn(), pace.turn():
+            pass
 
 
 def _who_comes_in(place: Callable[[], AbstractContextManager[None]]) -> int:
