@@ -122,13 +122,7 @@ def _load_account(name: str, entry: Any, file: Path, root: Path, kinds: Mapping[
 def _check_options(kind: type[Kind], options: dict[str, Any], file: Path, key: str) -> None:
     """Unknown keys and literal credentials are refused now; what the references point at is read when a run starts."""
     for name in secret_keys(kind) & set(options):
-        if not secrets.is_reference(options[name]):
-            raise ConfigError(
-                "must be a reference to a credential, not the credential itself",
-                file=file,
-                key=f"{key}.{name}",
-                fix="Write `env:NAME` or `file:path`",
-            )
+        secrets.require_reference(options[name], file=file, key=f"{key}.{name}")
     parse_model(kind.Config, options, file, key, show_values=False)
 
 

@@ -13,22 +13,26 @@ KEY_BYTES = 32
 
 def resolve(reference: str, *, file: Path, key: str, root: Path) -> str:
     """What `env:NAME` or `file:path` points at (paths relative to the project's root)."""
+    require_reference(reference, file=file, key=key)
     scheme, _, name = reference.partition(":")
-    if scheme == "env" and name:
-        return _from_environment(name, file, key)
-    if scheme == "file" and name:
-        return _from_file(root / name, file, key)
-    raise SecretError(
-        "must be a reference to a credential, not the credential itself",
-        file=file,
-        key=key,
-        fix="Write `env:NAME` or `file:path`",
-    )
+    return _from_environment(name, file, key) if scheme == "env" else _from_file(root / name, file, key)
+
+
+def require_reference(value: object, *, file: Path, key: str) -> None:
+    """Refuse a literal credential; what a reference points at is not looked at."""
+    if not is_reference(value):
+        raise SecretError(
+            "must be a reference to a credential, not the credential itself",
+            file=file,
+            key=key,
+            fix="Write `env:NAME` or `file:path`",
+        )
 
 
 def is_reference(value: object) -> bool:
-    """Whether the text has the form of a reference; what it points at is not looked at."""
-    return isinstance(value, str) and value.startswith(("env:", "file:")) and len(value) > 5
+    """Whether the text has the form of a reference."""
+    scheme, _, name = value.partition(":") if isinstance(value, str) else ("", "", "")
+    return scheme in ("env", "file") and bool(name)
 
 
 def _from_environment(name: str, file: Path, key: str) -> str:
