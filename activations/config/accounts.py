@@ -8,7 +8,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, StrictFloat, StrictInt
 
 from activations.config import secrets
 from activations.config.base import Strict, is_name
@@ -32,9 +32,9 @@ class _AccountFile(Strict):
 
     kind: str
     environment: Environment
-    rate_limit: float | None = Field(None, gt=0)
-    concurrency: int = Field(4, ge=1, le=64)
-    batch_rows: int | None = Field(None, ge=1)
+    rate_limit: StrictFloat | None = Field(None, gt=0)
+    concurrency: StrictInt = Field(4, ge=1, le=64)
+    batch_rows: StrictInt | None = Field(None, ge=1)
     compress: Literal["gzip"] | None = None
     description: str | None = None
 

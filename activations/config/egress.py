@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Self
 from urllib.parse import urlsplit
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import BeforeValidator, Field, StringConstraints, model_validator
 
 from activations.config import secrets
 from activations.config.base import Says, Strict
@@ -24,8 +24,19 @@ HostPattern = Annotated[
     StringConstraints(pattern=r"^(\*\.)?[a-z0-9-]+(\.[a-z0-9-]+)*$"),
     Says("must be a host, `hooks.example.com`, or `*.example.com`, without https:// and in lower case"),
 ]
+
+
+def _only_text(value: object) -> object:
+    """A number is an address too: 10 would be 0.0.0.10."""
+    if not isinstance(value, str):
+        raise ValueError
+    return value
+
+
 Network = Annotated[
-    IPv4Network | IPv6Network, Says("must be a network, such as `10.20.0.0/16` or `fd00:1::/32`")
+    IPv4Network | IPv6Network,
+    BeforeValidator(_only_text),
+    Says("must be a network, such as `10.20.0.0/16` or `fd00:1::/32`"),
 ]
 
 _NAT64 = IPv6Network("64:ff9b::/96")

@@ -15,12 +15,8 @@ _WORDS = {
     "string_too_short": "must have {min_length} or more characters",
     "string_too_long": "must have at most {max_length} characters",
     "int_type": "must be a whole number",
-    "int_parsing": "must be a whole number",
-    "int_from_float": "must be a whole number",
     "float_type": "must be a number",
-    "float_parsing": "must be a number",
     "bool_type": "must be true or false",
-    "bool_parsing": "must be true or false",
     "greater_than": "must be more than {gt:g}",
     "greater_than_equal": "must be at least {ge:g}",
     "less_than_equal": "must be at most {le:g}",
@@ -91,7 +87,14 @@ def _fix(kind: str, value: Any, context: dict[str, Any]) -> str | None:
         return f"Did you mean `{close[0]}`?" if close else None
     if kind == "string_type" and isinstance(value, str | int | float):
         return "Put it in quotes"
+    if kind in ("int_type", "float_type", "bool_type") and _is_quoted(value):
+        return "Remove the quotes"
     return None
+
+
+def _is_quoted(value: Any) -> bool:
+    """Whether a text would be a number, true or false without its quotation marks."""
+    return isinstance(value, str) and bool(re.fullmatch(r"[-+]?[0-9]+([.][0-9]+)?|true|false", value))
 
 
 def _did_you_mean(key: str, known: list[str]) -> str:

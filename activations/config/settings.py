@@ -7,7 +7,7 @@ from collections.abc import Mapping, Set
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field, StringConstraints, model_validator
+from pydantic import AfterValidator, Field, StrictFloat, StrictInt, StringConstraints, model_validator
 
 from activations.config import secrets
 from activations.config.base import Column, Name, Says, Strict
@@ -51,7 +51,7 @@ class WarehouseSettings(Strict):
     """duckdb."""
     dsn: str | None = None
     """postgres: a reference to the connection string, `env:NAME` or `file:path`."""
-    wait_seconds: float = Field(60, ge=0)
+    wait_seconds: StrictFloat = Field(60, ge=0)
     """How long to wait for the server, and for whoever holds the file or a lock."""
 
     @model_validator(mode="after")
@@ -87,7 +87,7 @@ class DbtSettings(Strict):
 
 
 class PlanSettings(Strict):
-    expires_minutes: int = Field(60, ge=1)
+    expires_minutes: StrictInt = Field(60, ge=1)
     folder: str = "plans"
     """Of plan files, relative to the state folder. Hosts that share a journal share it too."""
 

@@ -11,7 +11,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, StrictFloat, StrictInt
 
 from activations.config.accounts import Account
 from activations.config.base import Column, FieldName, Name, Strict, is_name
@@ -38,15 +38,15 @@ class FieldMapping(Strict):
 class Guard(Strict):
     """How much a run may change before a person has to look. Shares are of what the destination holds."""
 
-    min_audience_rows: int = Field(1, ge=0)
+    min_audience_rows: StrictInt = Field(1, ge=0)
     """A smaller audience is held; an empty one of messages is not."""
-    max_removed_share: float = Field(0.2, ge=0, le=1)
+    max_removed_share: StrictFloat = Field(0.2, ge=0, le=1)
     """Removals of people who asked for it (erased, suppressed, objected, consent withdrawn) never count."""
-    max_added_share: float = Field(0.5, ge=0)
-    max_changed_share: float = Field(0.5, ge=0, le=1)
-    max_added_rows: int | None = Field(None, ge=1)
+    max_added_share: StrictFloat = Field(0.5, ge=0)
+    max_changed_share: StrictFloat = Field(0.5, ge=0, le=1)
+    max_added_rows: StrictInt | None = Field(None, ge=1)
     """An absolute limit on additions; for a first run and for messages, which know no shares."""
-    floor_rows: int = Field(25, ge=0)
+    floor_rows: StrictInt = Field(25, ge=0)
     """Changes up to this many rows are never held by a share."""
 
 

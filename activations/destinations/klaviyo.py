@@ -13,7 +13,7 @@ from math import ceil
 from typing import Any, ClassVar
 from urllib.parse import parse_qs, urlsplit
 
-from pydantic import SecretStr
+from pydantic import SecretStr, StrictBool
 
 from activations.destinations.base import Destination, DestinationConfig, Exchange, Target, reveal
 from activations.destinations.normalise import e164, json_number
@@ -62,7 +62,7 @@ class KlaviyoTarget(Target):
     place: ClassVar[frozenset[str]] = frozenset({"list_id"})
 
     list_id: str
-    subscribe: bool = True
+    subscribe: StrictBool = True
     custom_source: str | None = None
     """Where the consent comes from, as Klaviyo shows it on the profile."""
 

@@ -17,7 +17,7 @@ from collections.abc import Generator, Mapping
 from typing import Annotated, Any, ClassVar, Self
 from urllib.parse import parse_qsl, urlencode
 
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import Field, SecretStr, StrictBool, field_validator, model_validator
 
 from activations.config.base import Says
 from activations.destinations.base import Destination, DestinationConfig, Exchange, Target, reveal
@@ -104,7 +104,7 @@ class TwilioTarget(Target):
         ),
     ] = None
     body: str = Field(min_length=1, max_length=MAX_BODY_CHARACTERS)
-    opt_out_added_by_service: bool = False
+    opt_out_added_by_service: StrictBool = False
     """The messaging service itself appends how to stop; otherwise the text has to say it."""
 
     @field_validator("body")

@@ -94,6 +94,15 @@ def problem(world: World) -> str:
             {"guard": {"max_removed_share": "much"}},
             ["guard.max_removed_share: must be a number (found 'much')"],
         ),
+        (
+            {"guard": {"max_removed_share": True}},
+            ["guard.max_removed_share: must be a number (found true)"],
+        ),
+        (
+            {"guard": {"max_removed_share": "0.5"}},
+            ["guard.max_removed_share: must be a number (found '0.5'). Remove the quotes"],
+        ),
+        ({"guard": {"min_audience_rows": True}}, ["guard.min_audience_rows: must be a whole number"]),
         ({"guard": {"max_removed_share": -1}}, ["guard.max_removed_share: must be at least 0 (found -1)"]),
     ],
 )
@@ -264,6 +273,7 @@ def test_a_wrong_journal_is_refused_before_anything_is_opened(
     ({"egress": {"hosts": []}}, "egress.hosts: must have 1 or more entries"),
     ({"egress": {"hosts": ["https://foo.com"]}}, "egress.hosts.0: must be a host"),
     ({"egress": {"allow_private": ["10.0.0"]}}, "egress.allow_private.0: must be a network, such as `10.20.0.0/16` or `fd00:1::/32` (found '10.0.0')"),
+    ({"egress": {"allow_private": [10]}}, "egress.allow_private.0: must be a network"),
     ({"egress": {"ca_bundle": "certs/none.pem"}}, "egress.ca_bundle: there is no file `certs/none.pem`"),
     ({"warehouse": {"memory_limit": "lots"}}, "warehouse.memory_limit: must be a number and its unit, such as `2GB` or `1.5GiB` (found 'lots')"),
     ({"warehouse": {"memory_limit": 2}}, "warehouse.memory_limit: must be a number and its unit"),
