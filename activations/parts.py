@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import socket
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass, field
@@ -32,6 +30,7 @@ from activations.journal import Journal, Lease, OpenState, open_journal
 from activations.manifest import load_manifest
 from activations.planning import FrozenPlan, PlanInput
 from activations.planning.comparing import OPEN_ROW_COLUMNS
+from activations.processes import this_process
 from activations.sandbox.credentials import base_url_for, credentials_for
 from activations.warehouses import DuckDBWarehouse, Session, Warehouse
 
@@ -102,8 +101,7 @@ class Parts:
     @contextmanager
     def leased(self, sync: str) -> Iterator[tuple[Journal, Lease]]:
         """The journal, and the right to work on the sync; SyncBusy when somebody else has it."""
-        owner = f"{socket.gethostname()}:{os.getpid()}"
-        with self.journal() as journal, journal.lease(sync, owner) as lease:
+        with self.journal() as journal, journal.lease(sync, this_process()) as lease:
             yield journal, lease
 
     def digester(self, use: str) -> Digester:

@@ -22,6 +22,7 @@ from activations.journal import Batch, Journal, Lease
 from activations.model import Counts, Outcome, RunStatus, SyncMode, SyncRun
 from activations.parts import Parts
 from activations.planning import Expectation, FrozenPlan, PlanDocument, PlanFile
+from activations.processes import is_gone
 
 OnProgress = Callable[[Progress], None]
 
@@ -183,9 +184,25 @@ def recover(parts: Parts, sync: Sync, journal: Journal, lease: Lease) -> None:
     for batch in journal.in_flight(sync.name):
         _record_lost(parts, sync, journal, lease, batch)
     for summary in journal.unfinished_runs(sync.name):
-        run = _judged(SyncRun.from_summary(summary), Tally(outcomes=journal.outcomes_of(summary["run_id"])))
+        run = _so_far(journal, SyncRun.from_summary(summary))
         journal.save_run(lease, replace(run, run_status=RunStatus.INTERRUPTED, finished_at=parts.clock.now()))
     discard_plans(parts, journal, lease)
+
+
+def last_known(journal: Journal, run: SyncRun) -> SyncRun:
+    """The run as the journal has it. One that is under way: what it did so far. One whose process died: interrupted, and
+    in doubt what was in flight, as the next run will find it."""
+    if run.finished_at:
+        return run
+    found = _so_far(journal, run)
+    if not is_gone(journal.owner_of(run.run_id)):
+        return replace(found, run_status=run.run_status)
+    lost = sum(batch.span.count - len(batch.exceptions) for batch in journal.in_flight(run.sync))
+    return replace(found, run_status=RunStatus.INTERRUPTED, in_doubt=found.in_doubt + lost)
+
+
+def _so_far(journal: Journal, run: SyncRun) -> SyncRun:
+    return _judged(run, Tally(outcomes=journal.outcomes_of(run.run_id)))
 
 
 def discard_plans(parts: Parts, journal: Journal, lease: Lease) -> None:

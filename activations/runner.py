@@ -24,7 +24,7 @@ from activations.model import Callback, Plan, RunStatus, SyncMode, SyncRun
 from activations.parts import Parts, build_destination
 from activations.planning import PlanDocument, Preview, document, some_rows
 from activations.planning.refreshing import sieve_file
-from activations.run import OnProgress, Run, discard_plans, new_run, recover
+from activations.run import OnProgress, Run, discard_plans, last_known, new_run, recover
 
 __all__ = ["Engine", "OnProgress", "Suppressed", "load_project"]
 
@@ -112,13 +112,16 @@ class Engine(Parts):
             return run.go(on_progress or (lambda _: None))
 
     def status(self) -> list[SyncRun]:
-        """The last run of every sync, in the order of their names; a sync that never ran is NEVER_RUN."""
+        """The last run of every sync, in the order of their names, also while it is under way; a sync that never ran is
+        NEVER_RUN."""
         with self.journal() as journal:
             last = journal.last_runs()
-        return [
-            SyncRun.from_summary(last[n]) if n in last else new_run(s, "", None, RunStatus.NEVER_RUN)
-            for n, s in self.project.syncs.items()
-        ]
+            return [
+                last_known(journal, SyncRun.from_summary(last[name]))
+                if name in last
+                else new_run(sync, "", None, RunStatus.NEVER_RUN)
+                for name, sync in self.project.syncs.items()
+            ]
 
     def check(self) -> list[str]:
         """Every sync against the manifest; returns their names. The first problem is raised."""

@@ -51,6 +51,10 @@ class Runs(Base):
         )
         return {sync: json.loads(summary) for sync, summary in rows}
 
+    def owner_of(self, run_id: str) -> str:
+        """Host and process."""
+        return str(self._one("select owner from run where run_id = ?", run_id))
+
     def unfinished_runs(self, sync: str) -> list[dict[str, Any]]:
         return self._summaries("select summary from run where sync = ? and finished_at is null", sync)
 

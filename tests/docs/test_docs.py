@@ -89,6 +89,7 @@ def test_what_readers_are_told_to_see_for_themselves_is_there_to_see(built_proje
     _, kill, bad_rows, lost, wait = typed("See it yourself", built_project)
 
     assert re.findall(r"^(\S+) .*\.parquet$", kill, re.M) == ["-rw-------"]
+    assert "interrupted" in kill
     killed, repaired = numbers("in doubt", kill)
     assert killed > 0
     assert repaired == 0

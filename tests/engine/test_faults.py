@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from activations import parts
 from activations.errors import ActivationsError, Fenced, SyncBusy, WarehouseLocked
 from activations.journal import Journal, Lease
 from activations.journal.postgres import PostgresStore
@@ -17,7 +19,7 @@ from activations.journal.sqlite import SQLiteStore
 from activations.model import Request, Response, RunStatus
 from activations.planning import PlanFile
 from activations.run import discard_plans, new_run
-from tests.engine.world import OtherSide, World
+from tests.engine.world import ACCOUNT, OtherSide, World
 
 
 class Killed(BaseException):
@@ -42,6 +44,35 @@ def test_a_killed_state_sync_converges(world: World, kill: object) -> None:
     assert (run.run_status, run.delivered) == (RunStatus.SUCCEEDED, 2)
     assert world.other.emails == {"a@example.com", "b@example.com"}
     assert [s.run_status for s in world.engine().status()] == [RunStatus.SUCCEEDED]
+
+
+def test_status_shows_a_run_that_died_before_anybody_recovers_it(
+    make_world: Callable[..., World], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = make_world(account=ACCOUNT | {"batch_rows": 2, "concurrency": 1}).add("a", "b", "c", "d", "e")
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    monkeypatch.setattr(parts, "this_process", lambda: f"{socket.gethostname()}:{gone.pid}")
+    world.other.script += [OtherSide.accept, killed_after]
+    with pytest.raises(Killed):
+        world.run()
+    [shown] = world.engine().status()
+    assert (shown.run_status, shown.delivered, shown.in_doubt) == (RunStatus.INTERRUPTED, 2, 2)
+    world.engine().plan("people")
+    assert world.engine().status()[0].in_doubt == 2, "the next run found the same"
+
+
+def test_status_shows_what_a_run_under_way_did_so_far(make_world: Callable[..., World]) -> None:
+    world = make_world(account=ACCOUNT | {"batch_rows": 2, "concurrency": 1}).add("a", "b", "c")
+    shown = []
+
+    def look(other: OtherSide, request: Request) -> Response:
+        shown.extend(world.engine().status())
+        return other.accept(request)
+
+    world.other.script += [OtherSide.accept, look]
+    world.run()
+    assert [(run.run_status, run.delivered, run.in_doubt) for run in shown] == [(RunStatus.RUNNING, 2, 0)]
 
 
 @pytest.mark.parametrize("kill", [killed_before, killed_after])
