@@ -85,6 +85,8 @@ class Capabilities:
     """A row's pseudonym is its name there, so nothing else has to be kept to find the row again."""
     keeps_syncs_apart: bool = False
     """What one sync sends there is told from what another sends, so two of them never undo each other's work."""
+    shares_fields: bool = False
+    """A person's fields are the whole account's, whichever list they were sent with."""
     settle_seconds: float = 900.0
     """Longest time after which the provider may still apply a request whose answer was lost."""
     confirms: bool = False

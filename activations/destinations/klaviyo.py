@@ -79,6 +79,7 @@ class Klaviyo(Destination[KlaviyoConfig, KlaviyoTarget]):
         identifiers=frozenset(IDENTIFIERS),
         # A profile whose e-mail changes is another profile; a new telephone is the same one.
         key_identifiers=frozenset({"email"}),
+        shares_fields=True,
         # An import takes 10,000, but a removal and a subscription 1,000: one size that fits all three.
         max_batch_rows=1_000,
         max_batch_bytes=4_500_000,

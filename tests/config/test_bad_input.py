@@ -376,7 +376,17 @@ def test_two_upserts_may_share_a_place_while_they_agree_on_its_fields(world: Wor
     assert set(load_project(world.root).syncs) == {"people", "others"}
     _send_to_klaviyo(world, {"fields": {"score": "event_id"}}, mode="upsert")
     text = problem(world)
-    assert "people.yml: fields.score: others.yml goes to `L1` too and maps `score` differently" in text, text
+    assert "people.yml: fields.score: others.yml maps `score` differently for the same people" in text, text
+
+
+def test_fields_that_belong_to_the_person_are_mapped_alike_for_every_list_of_the_account(
+    world: World,
+) -> None:
+    elsewhere: dict[str, object] = {"target": {"list_id": "L2"}, "fields": {"score": "event_id"}}
+    _send_to_klaviyo(world, elsewhere)
+    assert "people.yml: fields.score: others.yml maps `score` differently" in problem(world)
+    _send_to_klaviyo(world, elsewhere | {"destination": "two"})
+    assert set(load_project(world.root).syncs) == {"people", "others"}
 
 
 def test_a_receiver_that_keeps_syncs_apart_takes_any_number(world: World) -> None:
