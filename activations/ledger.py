@@ -34,8 +34,8 @@ _NEWEST = Relation(schema="activation", name="sync_inputs")
 _HASHES = "merged_hashes"
 HASHES_AT_ONCE = 250_000
 """Rows whose hashes one statement changes: DuckDB keeps what it changes in memory until the commit."""
-_RANDOM = ("identity", "payload_hash")
-"""Columns of hashes, in whichever table."""
+_RANDOM = ("primary_key", "identity", "payload_hash")
+"""Columns of texts of which hardly one is like another, in whichever table."""
 
 
 def prepare(warehouse: Warehouse) -> None:
