@@ -87,7 +87,7 @@ def _move_outcomes(
             _append_changelog(session, journal, sync, outcomes)
             _move_snapshot(session, sync, outcomes)
             _move_rejections(session, sync, outcomes)
-            _remember_place(session, sync)
+            _remember_place(session, sync, new)
     return sum(batch.span.count for batch in new)
 
 
@@ -141,8 +141,7 @@ def check(session: Session, journal: Journal, sync: Sync) -> None:
         raise PlanRejected(
             f"the ledger of `{sync.name}` is older than the journal, as if the warehouse had been restored or deleted. Restore the newer one. {start_over}"
         )
-    known = session.rows("select place from activation.sync_places where sync = ?", [sync.name])
-    if known and known[0][0] != sync.place:
+    if _place(session, sync) not in (None, sync.place):
         raise PlanRejected(
             f"`{sync.name}` points to another account or place than the one that holds its people. Give the new place a sync of its own, or point back. {start_over}, and leaves whoever is at the old place there"
         )
@@ -166,9 +165,17 @@ def close_rejections(session: Session, sync: Sync, rows: Sequence[tuple[str, str
         )
 
 
-def _remember_place(session: Session, sync: Sync) -> None:
-    session.run("delete from activation.sync_places where sync = ?", [sync.name])
-    session.run("insert into activation.sync_places values (?, ?)", [sync.name, sync.place])
+def _place(session: Session, sync: Sync) -> str | None:
+    """Where the snapshot's people are."""
+    found = session.rows("select place from activation.sync_places where sync = ?", [sync.name])
+    return found[0][0] if found else None
+
+
+def _remember_place(session: Session, sync: Sync, batches: Sequence[Batch]) -> None:
+    """The one that was sent to: meanwhile the sync may point elsewhere."""
+    held = [batch.place or sync.place for batch in batches if batch.may_be_held]
+    if held and _place(session, sync) is None:
+        session.run("insert into activation.sync_places values (?, ?)", [sync.name, held[0]])
 
 
 def _save_run(session: Session, run: SyncRun) -> None:
@@ -197,10 +204,14 @@ def _mark(session: Session, journal: Journal, sync: Sync) -> int:
 
 def _move_mark(session: Session, journal: Journal, sync: Sync, last: int) -> None:
     """In the transaction that read it; writers of the ledger come one after the other, so nothing is counted twice."""
-    session.run(
-        "delete from activation.merge_mark where sync = ? and journal_id = ?", [sync.name, journal.journal_id]
+    moved = session.rows(
+        "update activation.merge_mark set seq = ? where sync = ? and journal_id = ? returning seq",
+        [last, sync.name, journal.journal_id],
     )
-    session.run("insert into activation.merge_mark values (?, ?, ?)", [sync.name, journal.journal_id, last])
+    if not moved:
+        session.run(
+            "insert into activation.merge_mark values (?, ?, ?)", [sync.name, journal.journal_id, last]
+        )
 
 
 def _require_layout(session: Session) -> None:

@@ -350,6 +350,8 @@ class SyncRun:
     finished_at: datetime | None = None
     seconds: Mapping[str, float] = field(default_factory=dict)
     """Wall seconds by stage: plan, deliver, merge."""
+    place: str = ""
+    """Where the sync pointed to; for the journal alone. Empty in runs from before it was kept."""
 
     @classmethod
     def from_summary(cls, summary: Mapping[str, Any]) -> SyncRun:

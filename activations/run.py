@@ -224,7 +224,8 @@ def _record_lost(parts: Parts, sync: Sync, journal: Journal, lease: Lease, batch
         raise ActivationsError(
             f"the plan {batch.plan_path} is not here, and {batch.span.count} rows of `{sync.name}` were being sent by {batch.owner} when that died, so nobody can tell which. If it ran on another host, share `plan: folder` with it or run the sync there; else restore the file from a backup of the state folder"
         )
-    rows, planned = parts.rows(sync), plan.slice(batch.span.first, batch.span.count)
+    rows = replace(parts.rows(sync), place=batch.place or sync.place)
+    planned = plan.slice(batch.span.first, batch.span.count)
     journal.record_lost(
         lease,
         batch,
@@ -243,6 +244,7 @@ def new_run(sync: Sync, run_id: str, started_at: datetime | None, status: RunSta
         channel=sync.channel,
         purpose=sync.purpose,
         mode=sync.mode,
+        place=sync.place,
         run_status=status,
         plan_id="",
         counts=Counts(),

@@ -250,9 +250,14 @@ class Batches(Messages, Suppressions, Accounts):
             f"from batch as b join run as r using (run_id) where {where} order by b.outcome_seq, b.batch_id",
             sync,
         )
-        return [self._batch(row) for row in rows]
+        places = {run_id: self._place_of(run_id) for run_id in {row[2] for row in rows}}
+        return [self._batch(row, places[row[2]]) for row in rows]
 
-    def _batch(self, row: Sequence[Any]) -> Batch:
+    def _place_of(self, run_id: str) -> str:
+        summary = self._one("select summary from run where run_id = ?", run_id)
+        return str(json.loads(summary).get("place", ""))
+
+    def _batch(self, row: Sequence[Any], place: str) -> Batch:
         batch_id, outcome_seq, run_id, owner, plan_path, first, count, recorded_at, keys = row
         remarks = self._store.rows(
             "select position, outcome, reason from row_outcome where batch_id = ?", batch_id
@@ -262,6 +267,7 @@ class Batches(Messages, Suppressions, Accounts):
             outcome_seq=outcome_seq,
             run_id=run_id,
             owner=owner,
+            place=place,
             plan_path=plan_path,
             span=Span(first=first, count=count),
             recorded_at=time(recorded_at),

@@ -125,6 +125,8 @@ class Batch:
     run_id: str
     owner: str
     """Host and process of the engine that sent it."""
+    place: str
+    """Where its sync pointed to, which need not be where it points to now. Empty when it was not kept."""
     plan_path: str
     span: Span
     recorded_at: datetime | None
@@ -132,3 +134,9 @@ class Batch:
     """Position, outcome, reason of every row that was not delivered."""
     destination_keys: Sequence[str | None] | None
     """In the order of the span; None when the destination gave none."""
+
+    @property
+    def may_be_held(self) -> bool:
+        """Whether the destination took any row of it, or may have."""
+        taken = self.span.count > len(self.exceptions)
+        return taken or any(o in (Outcome.DELIVERED, Outcome.UNKNOWN) for _, o, _ in self.exceptions)

@@ -38,7 +38,7 @@ class Runs(Base):
                 run.run_status.value,
                 content_hash,
                 plan_path.name if plan_path else None,
-                json.dumps(run.summary(), sort_keys=True),
+                json.dumps(run.summary() | {"place": run.place}, sort_keys=True),
                 iso(run.started_at or self._now()),
                 iso(run.finished_at) if run.finished_at else None,
                 int(in_ledger),

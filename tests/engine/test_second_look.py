@@ -4,6 +4,7 @@ sent twice, or a no that was not heard."""
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -18,7 +19,16 @@ from activations.errors import ActivationsError, BatchRefused, Fenced, MachineEr
 from activations.journal import Journal, Lease
 from activations.journal.sqlite import SQLiteStore
 from activations.model import Batch, Operation, Outcome, Request, Response, RunStatus
-from tests.engine.world import FakeClock, OtherSide, World, cannot_connect, lost_after, refuse_rows, status
+from tests.engine.world import (
+    Answer,
+    FakeClock,
+    OtherSide,
+    World,
+    cannot_connect,
+    lost_after,
+    refuse_rows,
+    status,
+)
 
 
 @pytest.fixture
@@ -117,6 +127,41 @@ def test_a_sync_that_points_elsewhere_is_refused_until_somebody_decides(world: W
     world.engine().forget("people", by="ops", note="moved")
     assert world.run().delivered == 1
     assert world.run().counts.planned == 0
+
+
+class Killed(BaseException):
+    """Like kill -9."""
+
+
+def killed_after(other: OtherSide, request: Request) -> Response:
+    other.accept(request)
+    raise Killed
+
+
+@pytest.mark.parametrize("fault", [lost_after, killed_after])
+def test_a_sync_that_is_pointed_elsewhere_before_its_first_run_was_settled_is_refused(
+    world: World, fault: Answer
+) -> None:
+    world.other.script.append(fault)
+    with suppress(Killed):
+        world.add("a").run()
+    world.configure_account(url="https://hooks.example.com/y")
+    with pytest.raises(PlanRejected, match="points to another account or place"):
+        world.run()
+    with pytest.raises(PlanRejected, match="points to another account or place"):
+        world.engine().plan("people")
+    world.configure_account(url="https://hooks.example.com/x")
+    assert world.run().run_status is RunStatus.SUCCEEDED
+    assert world.other.emails == {"a@example.com"}
+
+
+def test_a_place_that_took_nobody_is_left_without_a_decision(world: World) -> None:
+    world.other.always = refuse_rows(lambda _: True)
+    assert world.add("a").run().rejected == 1
+    world.configure_account(url="https://hooks.example.com/y")
+    world.other.always = None
+    world.engine().retry("people", by="ops", note="a typing error in the address")
+    assert world.run().delivered == 1
 
 
 def test_a_ledger_older_than_the_journal_is_refused(world: World) -> None:
