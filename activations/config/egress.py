@@ -26,16 +26,16 @@ HostPattern = Annotated[
 ]
 
 
-def _only_text(value: object) -> object:
-    """A number is an address too: 10 would be 0.0.0.10."""
-    if not isinstance(value, str):
+def _no_number(value: object) -> object:
+    """10 would be 0.0.0.10."""
+    if isinstance(value, int):
         raise ValueError
     return value
 
 
 Network = Annotated[
     IPv4Network | IPv6Network,
-    BeforeValidator(_only_text),
+    BeforeValidator(_no_number),
     Says("must be a network, such as `10.20.0.0/16` or `fd00:1::/32`"),
 ]
 
