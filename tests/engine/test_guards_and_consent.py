@@ -72,6 +72,13 @@ def test_a_release_is_bound_to_the_plan_it_was_given_for(guarded: World) -> None
     assert len(guarded.other.held) == 20
 
 
+def test_a_sync_is_ended_by_an_audience_of_nobody_that_somebody_lets_pass(guarded: World) -> None:
+    assert guarded.drop(*people(0, 20)).run().run_status is RunStatus.HELD
+    guarded.engine().release("people", by="someone", note="the campaign is over")
+    assert guarded.run().run_status is RunStatus.SUCCEEDED
+    assert not guarded.other.held
+
+
 def test_only_a_held_plan_can_be_released_and_the_release_is_audited(guarded: World) -> None:
     with pytest.raises(PlanRejected, match="not held"):
         guarded.engine().release("people", by="someone", note="")

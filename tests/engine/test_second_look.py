@@ -257,9 +257,6 @@ def test_a_refusal_in_the_first_answer_took_nothing(messages: World) -> None:
 def test_a_row_refused_at_the_claim_is_not_in_doubt_when_the_engine_dies(
     messages: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Killed(BaseException):
-        pass
-
     def die(_other: OtherSide, _request: Request) -> Response:
         raise Killed
 
@@ -319,9 +316,6 @@ def test_a_release_outlives_a_run_that_could_not_send_and_not_its_term(
 def test_an_interrupted_run_says_what_it_did_and_is_in_the_ledger(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Killed(BaseException):
-        pass
-
     def die_second(other: OtherSide, request: Request) -> Response:
         if other.requests == 2:
             raise Killed
