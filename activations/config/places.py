@@ -37,8 +37,9 @@ def _check_pair(first: Sync, second: Sync, kind: type[Kind]) -> None:
     key = f"target.{names[0]}" if names else "destination"
     is_one_place = all(str(first.target.get(name)) == str(second.target.get(name)) for name in names)
     if is_one_place and SyncMode.MIRROR in (first.mode, second.mode):
+        place = second.target.get(names[0]) if names else second.account.name
         raise ConfigError(
-            f"{first.file.name} goes to `{second.target.get(names[0]) if names else second.account.name}` too, and a mirror removes people whom the other sync wants there",
+            f"{first.file.name} goes to `{place}` too, and a mirror removes people whom the other sync wants there",
             file=second.file,
             key=key,
             fix=f"One audience per place: unite the segments in one model, or give one of the two another {key}",
