@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -194,15 +196,14 @@ def last_known(journal: Journal, run: SyncRun) -> SyncRun:
     in doubt what was in flight, as the next run will find it."""
     if run.finished_at:
         return run
-    found = _so_far(journal, run)
     if not is_gone(journal.owner_of(run.run_id)):
-        return replace(found, run_status=run.run_status)
-    lost = sum(batch.span.count - len(batch.exceptions) for batch in journal.in_flight(run.sync))
-    return replace(found, run_status=RunStatus.INTERRUPTED, in_doubt=found.in_doubt + lost)
+        return replace(_so_far(journal, run), run_status=run.run_status)
+    lost = chain.from_iterable(batch.outcomes_when_lost for batch in journal.in_flight(run.sync))
+    return replace(_so_far(journal, run, lost), run_status=RunStatus.INTERRUPTED)
 
 
-def _so_far(journal: Journal, run: SyncRun) -> SyncRun:
-    return _judged(run, Tally(outcomes=journal.outcomes_of(run.run_id)))
+def _so_far(journal: Journal, run: SyncRun, lost: Iterable[Outcome] = ()) -> SyncRun:
+    return _judged(run, Tally(outcomes=journal.outcomes_of(run.run_id) + Counter(lost)))
 
 
 def discard_plans(parts: Parts, journal: Journal, lease: Lease) -> None:

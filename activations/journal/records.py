@@ -136,6 +136,12 @@ class Batch:
     """In the order of the span; None when the destination gave none."""
 
     @property
+    def outcomes_when_lost(self) -> list[Outcome]:
+        """One for each row, if its engine died: nobody knows, except of rows that were refused at the claim."""
+        refused = [outcome for _, outcome, _ in self.exceptions]
+        return refused + [Outcome.UNKNOWN] * (self.span.count - len(refused))
+
+    @property
     def may_be_held(self) -> bool:
         """Whether the destination took any row of it, or may have."""
         taken = self.span.count > len(self.exceptions)

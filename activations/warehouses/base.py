@@ -51,7 +51,7 @@ class Warehouse(Protocol):
     hashing: str
     """Changes with anything that might change what `row_hash` and `mark` give."""
     random_text: str
-    """What a column of hashes is declared with, after its type."""
+    """What a column of keys or hashes is declared with, after its type."""
 
     def read(self) -> AbstractContextManager[Session]:
         """A session that writes nothing but temporary tables."""
