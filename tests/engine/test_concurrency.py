@@ -11,7 +11,7 @@ import pytest
 
 from activations.journal import Claim, Journal
 from activations.model import Request, Response, RunStatus
-from tests.engine.world import OtherSide, World, refuse_batch_with
+from tests.engine.world import Killed, OtherSide, World, refuse_batch_with
 
 
 @pytest.fixture
@@ -140,9 +140,6 @@ def test_bad_rows_are_isolated_while_others_are_in_flight(parallel: World) -> No
 
 
 def test_an_error_in_one_worker_ends_the_run_and_loses_nothing(parallel: World) -> None:
-    class Killed(BaseException):
-        pass
-
     def die_once(other: OtherSide, request: Request) -> Response:
         if other.requests == 10:
             raise Killed

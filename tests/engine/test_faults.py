@@ -19,20 +19,7 @@ from activations.journal.sqlite import SQLiteStore
 from activations.model import Request, Response, RunStatus
 from activations.planning import PlanFile
 from activations.run import discard_plans, new_run
-from tests.engine.world import ACCOUNT, OtherSide, World
-
-
-class Killed(BaseException):
-    """Like kill -9: nothing catches it, nothing is cleaned up after it."""
-
-
-def killed_before(_other: OtherSide, _request: Request) -> Response:
-    raise Killed
-
-
-def killed_after(other: OtherSide, request: Request) -> Response:
-    other.accept(request)
-    raise Killed
+from tests.engine.world import ACCOUNT, Killed, OtherSide, World, killed_after, killed_before
 
 
 @pytest.mark.parametrize("kill", [killed_before, killed_after])

@@ -14,7 +14,7 @@ from activations.feedback import Feedback, read_callbacks
 from activations.model import Callback
 from activations.runner import Engine, load_project
 from activations.sandbox.server import RunningSandbox, start_in_background
-from tests.engine.world import World
+from tests.engine.world import Killed, World
 
 PHONE = {"a": "+12125550101", "b": "+12125550102"}
 TEXTS: dict[str, Any] = {
@@ -128,9 +128,6 @@ def test_a_late_callback_about_the_first_attempt_says_nothing_about_the_second(t
 
 
 def test_a_message_whose_engine_died_is_confirmed_too(texts: Texts, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Killed(BaseException):
-        pass
-
     def die(*_: object, **__: object) -> None:
         raise Killed
 

@@ -22,9 +22,12 @@ from activations.model import Batch, Operation, Outcome, Request, Response, RunS
 from tests.engine.world import (
     Answer,
     FakeClock,
+    Killed,
     OtherSide,
     World,
     cannot_connect,
+    killed_after,
+    killed_before,
     lost_after,
     refuse_rows,
     status,
@@ -127,15 +130,6 @@ def test_a_sync_that_points_elsewhere_is_refused_until_somebody_decides(world: W
     world.engine().forget("people", by="ops", note="moved")
     assert world.run().delivered == 1
     assert world.run().counts.planned == 0
-
-
-class Killed(BaseException):
-    """Like kill -9."""
-
-
-def killed_after(other: OtherSide, request: Request) -> Response:
-    other.accept(request)
-    raise Killed
 
 
 @pytest.mark.parametrize("fault", [lost_after, killed_after])
@@ -257,18 +251,18 @@ def test_a_refusal_in_the_first_answer_took_nothing(messages: World) -> None:
 def test_a_row_refused_at_the_claim_is_not_in_doubt_when_the_engine_dies(
     messages: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def die(_other: OtherSide, _request: Request) -> Response:
-        raise Killed
-
     def suppress_meanwhile(self: deliverer.Deliverer, rows: object) -> bool:
         messages.engine().suppress(["b"], channel="all", reason="objection", source="test")
         return False
 
-    messages.add("a", "b").other.script.append(die)
+    messages.add("a", "b").other.script.append(killed_before)
     with monkeypatch.context() as patch:
         patch.setattr(deliverer.Deliverer, "_is_too_heavy", suppress_meanwhile)
         with pytest.raises(Killed):
             messages.run()
+        patch.setattr("activations.run.is_gone", lambda _: True)
+        [shown] = messages.engine().status()
+        assert (shown.in_doubt, shown.suppressed) == (1, 1)
     run = messages.run()
     assert dict(run.counts.waiting_by_reason) == {"in_doubt": 1}
     assert dict(run.counts.ineligible_by_reason) == {"suppressed": 1}

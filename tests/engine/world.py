@@ -130,6 +130,19 @@ def lost_after(other: OtherSide, request: Request) -> Response:
     raise NoAnswer("timeout")
 
 
+class Killed(BaseException):
+    """Like kill -9: nothing catches it, nothing is cleaned up after it."""
+
+
+def killed_before(_other: OtherSide, _request: Request) -> Response:
+    raise Killed
+
+
+def killed_after(other: OtherSide, request: Request) -> Response:
+    other.accept(request)
+    raise Killed
+
+
 def garbled(other: OtherSide, request: Request) -> Response:
     other.accept(request)
     return Response(status=200, body=b"<html>")

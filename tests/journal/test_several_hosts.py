@@ -13,23 +13,13 @@ import yaml
 
 from activations.errors import ActivationsError, SecretError, SyncBusy
 from activations.journal.postgres import PostgresStore
-from activations.model import Request, Response
 from activations.runner import Engine
 from tests.engine.conftest import forget_environment
-from tests.engine.world import OtherSide, World
+from tests.engine.world import Killed, World, killed_after
 from tests.warehouses.server import Server
 from tests.warehouses.stores import postgres_stores
 
 pytestmark = pytest.mark.postgres
-
-
-class Killed(BaseException):
-    """Like kill -9."""
-
-
-def killed_after(other: OtherSide, request: Request) -> Response:
-    other.accept(request)
-    raise Killed
 
 
 @pytest.fixture
