@@ -1,8 +1,8 @@
 """Keyed digests: how a person is named where no personal data may stand.
 
-One construction, computed alike in Python and in SQL, so that a suppression recorded by one is found by the other:
-`sha256(key ‖ sha256(key ‖ text))` over hexadecimal text. The nesting keeps a digest from being extended; no
-warehouse has HMAC, and every one of them has sha256 of a string.
+One construction, computed alike in Python and in SQL, so that a suppression recorded by one is found by the other: the
+first half of `sha256(key ‖ text)`, in hexadecimal. No warehouse has HMAC, and every one of them has sha256 of a string;
+half of it is what nobody can extend to the digest of a longer text. See docs/adr/0004.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import unicodedata
+from base64 import urlsafe_b64encode
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -18,33 +19,37 @@ import sqlglot.expressions as exp
 SEPARATOR = "\x1f"
 """Between the parts of a composed key; rows whose own key holds a control character are refused as invalid."""
 
+_KEY_BYTES = 16
+_LENGTH = 32
+"""Hexadecimal characters of a digest."""
+
+
+def derived_key(installation_key: bytes, *use: str) -> bytes:
+    """32 bytes for one use, so that what two uses make of one text cannot be joined."""
+    return hmac.new(installation_key, SEPARATOR.join(use).encode(), hashlib.sha256).digest()
+
 
 @dataclass(frozen=True, slots=True)
 class Digester:
-    """Digests for one use. Different uses get different keys, so that their digests cannot be joined."""
+    """Digests for one use."""
 
     key: str = field(repr=False)
-    """Hexadecimal, 64 characters."""
+    """22 characters: with them a text of up to 33 bytes, as most e-mail addresses are, is one block of SHA-256."""
 
     @classmethod
-    def for_use(cls, installation_key: bytes, use: str) -> Digester:
-        """`use` is a word such as `pseudonym`, `message`, `suppression`, `fingerprint`."""
-        return cls(hmac.new(installation_key, use.encode(), hashlib.sha256).hexdigest())
+    def for_use(cls, installation_key: bytes, *use: str) -> Digester:
+        """`use` is a word such as `pseudonym`, `message`, `suppression`, and whom or what it is for."""
+        return cls(urlsafe_b64encode(derived_key(installation_key, *use)[:_KEY_BYTES]).decode().rstrip("="))
 
     def __call__(self, *parts: str) -> str:
-        """64 hexadecimal characters for these parts in this order."""
-        text = SEPARATOR.join(parts)
-        return _sha256(self.key + _sha256(self.key + text))
+        """32 hexadecimal characters for these parts in this order."""
+        text = self.key + SEPARATOR.join(parts)
+        return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:_LENGTH]
 
     def sql(self, text: exp.Expr, sha256: Callable[[exp.Expr], exp.Expr]) -> exp.Expr:
         """The same digest of one text expression, computed by the warehouse with its `sha256`."""
-        key = exp.Literal.string(self.key)
-        inner = sha256(exp.DPipe(this=key, expression=text, safe=True))
-        return sha256(exp.DPipe(this=key.copy(), expression=inner, safe=True))
-
-
-def _sha256(text: str) -> str:
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+        keyed = exp.DPipe(this=exp.Literal.string(self.key), expression=text, safe=True)
+        return exp.func("left", sha256(keyed), exp.Literal.number(_LENGTH))
 
 
 def forms_of_identity(value: str) -> tuple[str, ...]:

@@ -24,7 +24,7 @@ from activations.delivery.connections import Gate
 from activations.delivery.sealing import Sealer
 from activations.destinations.base import Destination
 from activations.destinations.registry import KINDS
-from activations.digests import Digester
+from activations.digests import Digester, derived_key
 from activations.errors import PackageMissing, WarehouseError, machine_errors
 from activations.journal import Journal, Lease, OpenState, open_journal
 from activations.manifest import load_manifest
@@ -112,11 +112,11 @@ class Parts:
         return Rows(
             sync=sync,
             place=sync.place,
-            pseudonyms=digester("pseudonym"),
-            messages=digester("message"),
+            pseudonyms=digester("pseudonym", sync.name),
+            messages=digester("message", sync.name),
             suppressions=digester("suppression"),
-            batches=digester("batch"),
-            sealer=Sealer(digester("seal").key, sync.name),
+            batches=digester("batch", sync.name),
+            sealer=Sealer(derived_key(self.project.hash_key(), "seal"), sync.name),
         )
 
     def merge_pending(self, sync: Sync, journal: Journal, lease: Lease) -> None:

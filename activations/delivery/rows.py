@@ -23,6 +23,7 @@ class Rows:
     place: str
     """Where the sync points to; the same message at another place is another message."""
     pseudonyms: Digester
+    """Of this sync, as `messages` and `batches`."""
     messages: Digester
     suppressions: Digester
     batches: Digester
@@ -37,7 +38,7 @@ class Rows:
             run_id=run_id,
             number=next(rows.positions),
             changes=Later(len(rows), lambda: [self._change(row) for row in rows.rows]),
-            idempotency_key=self.batches(self.sync.name, *self._occasion(run_id), content)[:32],
+            idempotency_key=self.batches(*self._occasion(run_id), content),
             written=_written(rows),
         )
 
@@ -64,7 +65,7 @@ class Rows:
     def pseudonym(self, row: PlanRow | RowInDoubt) -> str:
         """Of the person at this destination; of an occurrence where occurrences are sent."""
         occurrence = [row.row_key] if self.sync.mode is SyncMode.APPEND else []
-        return self.pseudonyms(self.sync.name, row.identity, *occurrence)
+        return self.pseudonyms(row.identity, *occurrence)
 
     # -- keys --------------------------------------------------------------------------------------------------
 
@@ -72,7 +73,7 @@ class Rows:
         """Position → the name under which a message passes its one-way door: one per person and occurrence, for ever."""
         if self.sync.mode is not SyncMode.APPEND:
             return {}
-        return {row.position: self.messages(self.sync.name, self.place, row.row_key) for row in rows}
+        return {row.position: self.messages(self.place, row.row_key) for row in rows}
 
     def refused(self, rows: Sequence[PlanRow], said_no: frozenset[str]) -> list[int]:
         """Positions of rows whose person said no, by any of their identifiers."""

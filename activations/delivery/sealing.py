@@ -18,8 +18,9 @@ _NONCE_BYTES = 12
 class Sealer:
     """AES-256-GCM, bound to the sync the row belongs to."""
 
-    def __init__(self, key: str, sync: str) -> None:
-        self._cipher, self._context = AESGCM(bytes.fromhex(key)), sync.encode()
+    def __init__(self, key: bytes, sync: str) -> None:
+        """`key`: 32 bytes."""
+        self._cipher, self._context = AESGCM(key), sync.encode()
 
     def seal(self, identifiers: Mapping[str, str]) -> bytes:
         nonce = os.urandom(_NONCE_BYTES)

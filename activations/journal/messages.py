@@ -177,9 +177,4 @@ class Messages(Base):
 
     def _forget_open(self, sync: str, key: str) -> None:
         """Planning waits for a person as long as the row is open."""
-        nameless = "select exists (select 1 from open_row where sync = ? and state = 'in_doubt' and message_key = '')"
-        gone = self._store.run("delete from open_row where sync = ? and message_key = ?", sync, key)
-        if not gone and self._one(nameless, sync):
-            raise ActivationsError(
-                "an earlier version of this program did not note to which row a message belongs, so this one stays in doubt"
-            )
+        self._store.run("delete from open_row where sync = ? and message_key = ?", sync, key)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from datetime import datetime
 
 from activations.config import Project
-from activations.digests import Digester
+from activations.digests import Digester, derived_key
 from activations.errors import PackageMissing
 from activations.journal.journal import Journal
 from activations.journal.sqlite import SQLiteStore
@@ -20,7 +20,7 @@ def open_journal(project: Project, now: Callable[[], datetime]) -> Journal:
         _open_postgres(project)
         if project.settings.journal.type == "postgres"
         else SQLiteStore(project.var / "journal.sqlite3"),
-        audit_key=bytes.fromhex(Digester.for_use(key, "audit").key),
+        audit_key=derived_key(key, "audit"),
         key_check=Digester.for_use(key, "check")("this journal"),
         now=now,
     )

@@ -83,7 +83,7 @@ create table open_row (
     first_seen_at text not null,
     last_seen_at text not null,
     settle_until text,
-    message_key text,                    -- of a message: its door; empty when layout 1 did not say which
+    message_key text,                    -- of a message: its door
     primary key (sync, row_key, identity)
 )$keyed;
 

@@ -143,28 +143,22 @@ def _open(path: Path) -> sqlite3.Connection:
 
 
 def _lay_out(db: sqlite3.Connection, path: Path) -> None:
-    """A new journal gets our layout, an older one is brought to it; one of a newer version is not guessed at."""
+    """A new journal gets our layout; one of another version is not guessed at."""
     if _layout(db) == VERSION:
         return
     db.execute("begin immediate")
     found = _layout(db)  # somebody may have been faster
-    if found > VERSION:
+    if found not in (0, VERSION):
         raise ActivationsError(
             f"the journal {path.name} was written by another version of this program (layout {found}, not {VERSION}). Use that version"
         )
-    for script in _scripts(found):
-        for statement in statements(script, _WORDS):
+    if found == 0:
+        for statement in statements("schema.sql", _WORDS):
             db.execute(statement)
-    db.execute(f"pragma user_version = {VERSION}")
+        db.execute(f"pragma user_version = {VERSION}")
     db.execute("commit")
 
 
 def _layout(db: sqlite3.Connection) -> int:
     [found] = db.execute("pragma user_version").fetchone()
     return int(found)
-
-
-def _scripts(found: int) -> list[str]:
-    if found == 0:
-        return ["schema.sql"]
-    return [f"migrate_{step}_to_{step + 1}.sql" for step in range(found, VERSION)]

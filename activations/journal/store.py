@@ -13,8 +13,8 @@ from importlib import resources
 from string import Template
 from typing import Any, Protocol
 
-VERSION = 2
-"""Of the tables' layout. Raise it with schema.sql, and write the step from the version before."""
+VERSION = 3
+"""Of the tables' layout, and of the digests in them. Raise it when either changes."""
 
 PARAMETERS = 1000
 """In one statement, from lists. SQLite takes 32,766 in all, Postgres 65,535."""

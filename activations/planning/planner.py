@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from functools import partial
 
 from activations.config import Project, Sync
 from activations.digests import Digester
@@ -72,6 +73,7 @@ def statements_for(
     given: PlanInput,
 ) -> Statements:
     """The statements for this sync, with the digests of this installation."""
+    digester = partial(Digester.for_use, given.installation_key)
     return Statements(
         project=project,
         sync=sync,
@@ -79,9 +81,10 @@ def statements_for(
         eligibility=manifest.relation(project.settings.dbt.eligibility),
         holdouts=manifest.relation(project.settings.dbt.holdouts),
         warehouse=warehouse,
-        fingerprint=Digester.for_use(given.installation_key, "fingerprint"),
-        suppression=Digester.for_use(given.installation_key, "suppression"),
-        pseudonym=Digester.for_use(given.installation_key, "pseudonym"),
+        identities=digester("identity"),
+        payloads=digester("payload", mapping_signature(sync)),
+        suppressions=digester("suppression"),
+        pseudonyms=digester("pseudonym", sync.name),
     )
 
 

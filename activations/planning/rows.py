@@ -9,7 +9,7 @@ from sqlglot import condition, select
 
 from activations.digests import SEPARATOR
 from activations.model import SyncMode
-from activations.planning.expressions import literal, pipe, table, text
+from activations.planning.expressions import interleave, literal, pipe, table, text
 from activations.planning.freezing import CONTENT
 from activations.planning.statements import DIFFERENCE, SCOPE, URGENT, Statements
 
@@ -182,10 +182,8 @@ class Rows:
     def _pseudonym(self) -> exp.Expr:
         """As `Digester` makes it: of the person at this destination; of an occurrence where occurrences are sent."""
         names = ("identity", "row_key") if self.statements.sync.mode is SyncMode.APPEND else ("identity",)
-        parts: list[exp.Expr] = [literal(self.statements.sync.name)]
-        for name in names:
-            parts += [literal(SEPARATOR), exp.column(name, "q")]
-        return self.statements.pseudonym.sql(pipe(parts), self.statements.warehouse.sha256)
+        parts = interleave([exp.column(name, "q") for name in names], literal(SEPARATOR))
+        return self.statements.pseudonyms.sql(pipe(parts), self.statements.warehouse.sha256)
 
     def _content(self, seed: int) -> exp.Expr:
         """A hash of what an approval binds to. See `freezing.Frozen.content_hash`."""

@@ -59,9 +59,10 @@ class Statements:
     eligibility: Relation
     holdouts: Relation
     warehouse: Warehouse
-    fingerprint: Digester
-    suppression: Digester
-    pseudonym: Digester
+    identities: Digester
+    payloads: Digester
+    suppressions: Digester
+    pseudonyms: Digester
     person_type: str | None = None
     """The type of the person's key where audience, eligibility and holdouts agree on one: they are joined without a
     cast. None: as text."""
@@ -230,7 +231,7 @@ class Statements:
 
     def has_suppressed(self, value: exp.Expr) -> exp.Expr:
         known = select("digest").from_(SUPPRESSIONS).subquery()
-        digest = self.suppression.sql(value, self.warehouse.sha256)
+        digest = self.suppressions.sql(value, self.warehouse.sha256)
         return exp.func("coalesce", exp.In(this=digest, query=known), exp.false())
 
     def identifier(self, column: str, alias: str) -> exp.Expr:
@@ -256,7 +257,7 @@ class Statements:
 
     def _identity(self) -> exp.Expr:
         """What the destination knows the row by, as a keyed fingerprint."""
-        return self._fingerprint("identity", [self._folded(name) for name in self._key_names])
+        return self._fingerprint(self.identities, [self._folded(name) for name in self._key_names])
 
     def _folded(self, name: str) -> exp.Expr:
         """Mailboxes do not tell cases apart, so neither may the key: a corrected case is the same person."""
@@ -266,14 +267,14 @@ class Statements:
 
     def _payload_hash(self) -> exp.Expr:
         """Everything that would be sent, and how: a newly mapped field changes every row, so it is back-filled."""
-        return self._fingerprint(mapping_signature(self.sync), self._marked_texts())
+        return self._fingerprint(self.payloads, self._marked_texts())
 
     def _marked_texts(self) -> list[exp.Expr]:
         """What a change of the payload shows in: identifiers beside the key, and the fields."""
         return [exp.cast(exp.column(name, "g", quoted=True), "text") for name in marked_columns(self.sync)]
 
-    def _fingerprint(self, purpose: str, values: Sequence[exp.Expr]) -> exp.Expr:
-        return self.warehouse.md5(canonical(literal(f"{self.fingerprint.key}{purpose}"), values))
+    def _fingerprint(self, use: Digester, values: Sequence[exp.Expr]) -> exp.Expr:
+        return self.warehouse.md5(canonical(literal(use.key), values))
 
     def _marks(self) -> exp.Expr:
         """One small number for the mapping and one for each value; only of what is compared again."""

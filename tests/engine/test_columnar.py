@@ -53,7 +53,7 @@ def a_sync(fields: Mapping[str, OnNull] | None = None, *, mode: SyncMode = SyncM
 
 
 def rows_of(sync: Any) -> Rows:
-    return Rows(sync=sync, place="here", sealer=Sealer("ab" * 32, "people"), **DIGESTS)
+    return Rows(sync=sync, place="here", sealer=Sealer(b"k" * 32, "people"), **DIGESTS)
 
 
 def prepared(sync: Any, frame: pl.DataFrame) -> PlanSlice:
@@ -67,7 +67,7 @@ def a_plan(
     plain = {
         "row_key": [f"p{n}" for n in range(rows)],
         "identity": [f"{n:032x}" for n in range(rows)],
-        "pseudonym": [DIGESTS["pseudonyms"]("people", f"{n:032x}") for n in range(rows)],
+        "pseudonym": [DIGESTS["pseudonyms"](f"{n:032x}") for n in range(rows)],
         "verdict": [verdict] * rows,
         "payload_hash": [f"{n + 1:032x}" for n in range(rows)],
         "destination_key": pl.Series([None] * rows, dtype=pl.String),
@@ -190,7 +190,7 @@ def test_the_key_of_a_batch_is_that_of_its_rows(mode: SyncMode) -> None:
     rows = prepared(sync, frame)
     parts = [p for r in rows.rows for p in (r.row_key, r.identity, r.operation.value, r.payload_hash or "")]
     occasion = [] if mode is SyncMode.APPEND else ["run1"]
-    expected = DIGESTS["batches"]("people", *occasion, *parts)[:32]
+    expected = DIGESTS["batches"](*occasion, *parts)
     assert rows_of(sync).batch("run1", rows).idempotency_key == expected
 
 
@@ -282,7 +282,14 @@ def test_a_row_has_one_name_whoever_works_it_out(make_world: Callable[..., World
     names = engine.rows(engine.project.sync("people")).pseudonyms
     held = world.query("select identity, primary_key from activation.sync_snapshot")
     parts = [(identity, key) if mode == "append" else (identity,) for identity, key in held]
-    assert {key for _, key, _ in world.other.received} == {names("people", *some) for some in parts}
+    assert {key for _, key, _ in world.other.received} == {names(*some) for some in parts}
+
+
+def test_two_receivers_cannot_join_their_people_by_our_names(world: World) -> None:
+    engine = world.engine()
+    people = engine.project.sync("people")
+    names = [engine.rows(replace(people, name=name)).pseudonyms("one identity") for name in ("people", "vip")]
+    assert len({*names, engine.digester("suppression")("one identity")}) == 3
 
 
 # -- who said no -------------------------------------------------------------------------------------------------
