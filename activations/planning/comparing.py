@@ -148,15 +148,14 @@ def _load(session: Session, given: PlanInput) -> None:
 
 def _compared_first(session: Session, statements: Statements, given: PlanInput) -> Compared:
     """Nothing is held, nothing is open: everybody in scope is added, and one pass over the audience finds them."""
-    has_suppressions = bool(given.suppressions)
     rows = Rows(statements)
     session.keep(DUPLICATES, statements.duplicates(statements.source))
     if statements.sync.mode is SyncMode.APPEND:
         session.keep(SHARED, rows.nobody())
     else:
         session.keep(SUSPECTS, rows.suspects())
-        session.keep(SHARED, rows.shared(has_suppressions=has_suppressions))
-    reader = session.stream(rows.first(has_suppressions=has_suppressions), STREAM_ROWS)
+        session.keep(SHARED, rows.shared())
+    reader = session.stream(rows.first(), STREAM_ROWS)
     frozen = freeze([reader], given.path)
     if [(frozen.verdicts.total(),)] != session.rows(statements.audience_size()):
         check_rules(session, statements)  # somebody was joined to two rules
@@ -179,16 +178,13 @@ _SHARED = "invalid:shared_identifier"
 def _compared_with_held(
     session: Session, statements: Statements, given: PlanInput, *, is_large: bool
 ) -> Compared:
-    has_suppressions = bool(given.suppressions)
-    sifted = sift(session, statements, has_suppressions=has_suppressions) if is_large else None
+    sifted = sift(session, statements) if is_large else None
     people = Sieve(statements).people() if sifted and sifted.rules_are_single else None
     check_rules(session, statements, people)
     source = exp.to_table(SOURCE) if sifted else statements.source
     held = exp.to_table(HELD) if sifted else SNAPSHOT
     settled = sifted.settled if sifted else 0
-    difference = _difference(
-        session, statements, source, held, has_suppressions=has_suppressions, is_sieved=bool(sifted)
-    )
+    difference = _difference(session, statements, source, held, is_sieved=bool(sifted))
     scope = dict(session.rows(Comparison.scope_counts()))
     again = dict(session.rows(Comparison.asserted_again())) if given.has_due else {}
     closed = session.rows(Comparison.closed_rejections()) if given.has_rejected else []
@@ -200,7 +196,7 @@ def _compared_with_held(
         difference=difference,
         asserted_again=again,
         held=holds + settled,
-        frozen=freeze(_streams(session, statements, source, has_suppressions, difference), given.path),
+        frozen=freeze(_streams(session, statements, source, difference), given.path),
         closed_rejections=[(row[0], row[1]) for row in closed],
         audience=sifted.audience if sifted else None,
     )
@@ -209,14 +205,7 @@ def _compared_with_held(
 def compare(session: Session, statements: Statements, given: PlanInput) -> None:
     """Make the temporary relations SCOPE, KNOWN and DIFFERENCE, of the whole audience."""
     _load(session, given)
-    _difference(
-        session,
-        statements,
-        statements.source,
-        SNAPSHOT,
-        has_suppressions=bool(given.suppressions),
-        is_sieved=False,
-    )
+    _difference(session, statements, statements.source, SNAPSHOT, is_sieved=False)
 
 
 def _difference(
@@ -225,12 +214,11 @@ def _difference(
     source: exp.Table,
     held: exp.Table,
     *,
-    has_suppressions: bool,
     is_sieved: bool,
 ) -> dict[str, int]:
     """How often each verdict came. Only what is added can share its identity with somebody."""
     session.keep(DUPLICATES, statements.duplicates(source))
-    session.keep(SCOPE, statements.scope(source, has_suppressions=has_suppressions))
+    session.keep(SCOPE, statements.scope(source))
     comparison = Comparison(statements.sync)
     session.keep(KNOWN, comparison.known(held))
     session.keep(DIFFERENCE, comparison.difference())
@@ -247,11 +235,10 @@ def _streams(
     session: Session,
     statements: Statements,
     source: exp.Table,
-    has_suppressions: bool,
     difference: Mapping[str, int],
 ) -> Iterator[pa.RecordBatchReader]:
     """Removals, then the rest: one after the other, since a session reads one stream at a time."""
     rows = Rows(statements)
     if difference.get("removed"):
-        yield session.stream(rows.removals(has_suppressions=has_suppressions), STREAM_ROWS)
+        yield session.stream(rows.removals(), STREAM_ROWS)
     yield session.stream(rows.assertions(source), STREAM_ROWS)

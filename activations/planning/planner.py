@@ -85,6 +85,7 @@ def statements_for(
         payloads=digester("payload", mapping_signature(sync)),
         suppressions=digester("suppression"),
         pseudonyms=digester("pseudonym", sync.name),
+        has_suppressions=bool(given.suppressions),
     )
 
 

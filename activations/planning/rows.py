@@ -27,12 +27,12 @@ class Rows:
 
     statements: Statements
 
-    def removals(self, *, has_suppressions: bool) -> exp.Select:
+    def removals(self) -> exp.Select:
         """First those that nobody may hold back."""
         rules = self.statements
         nothing = select("*").from_(rules.source).where(exp.false()).subquery("a")
         query = (
-            select("p.*", exp.alias_(self._cause(has_suppressions), "cause"), *rules.payload("a"))
+            select("p.*", exp.alias_(self._cause(), "cause"), *rules.payload("a"))
             .from_(self._difference("verdict = 'removed'"))
             .join(nothing, join_type="left", on=exp.false())
             .join(table(rules.eligibility, "e"), join_type="left", on=self._eligibility_of_removed())
@@ -52,7 +52,7 @@ class Rows:
         )
         return self._finished(query)
 
-    def first(self, *, has_suppressions: bool) -> exp.Select:
+    def first(self) -> exp.Select:
         """Every row of the audience with its verdict, in one pass, while the destination holds nobody."""
         rules = self.statements
         payload = [exp.column(name, "s", quoted=True) for name in rules.payload_names]
@@ -67,7 +67,7 @@ class Rows:
                 *(exp.alias_(_nothing(kind), name) for name, kind in _UNKNOWN.items()),
                 *payload,
             )
-            .from_(rules.scoped(rules.source, "s", has_suppressions=has_suppressions, with_payload=True))
+            .from_(rules.scoped(rules.source, "s", with_payload=True))
             .join(SHARED, join_type="left", on=f"{SHARED}.row_key = s.row_key")
         )
         return self._finished(query)
@@ -107,9 +107,9 @@ class Rows:
         """SHARED where every row is a message of its own."""
         return select(exp.alias_(_nothing("text"), "row_key")).where(exp.false())
 
-    def shared(self, *, has_suppressions: bool) -> exp.Select:
+    def shared(self) -> exp.Select:
         """All but the smallest key of each identity that several rows in scope have."""
-        scope = self.statements.scoped(exp.to_table(SUSPECTS), "s", has_suppressions=has_suppressions)
+        scope = self.statements.scoped(exp.to_table(SUSPECTS), "s")
         ranked = (
             select("row_key", "row_number() over (partition by identity order by row_key) as rank")
             .from_(scope)
@@ -138,12 +138,12 @@ class Rows:
         case = case.when(condition(f"{SHARED}.row_key is not null"), literal("invalid:shared_identifier"))
         return case.else_(literal("added"))
 
-    def _cause(self, has_suppressions: bool) -> exp.Expr:
+    def _cause(self) -> exp.Expr:
         """Why a person has to leave."""
         reason = condition(
             "case when coalesce(e.is_eligible, true) then 'left_audience' else coalesce(e.first_blocker, 'unknown') end"
         )
-        if not has_suppressions:
+        if not self.statements.has_suppressions:
             return reason
         of_the_row = condition(
             f"exists (select 1 from {SCOPE} as x where x.row_key = p.row_key and x.verdict = 'ineligible:suppressed')"

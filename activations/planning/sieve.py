@@ -48,7 +48,7 @@ def is_worthwhile(session: Session, statements: Statements) -> bool:
     return statements.has_sieve and session.rows(statements.audience_size()) > [(FEW,)]
 
 
-def sift(session: Session, statements: Statements, *, has_suppressions: bool) -> Sifted | None:
+def sift(session: Session, statements: Statements) -> Sifted | None:
     """Make SOURCE and HELD; None when everything has to be looked at after all. Only where `is_worthwhile`."""
     sieve = Sieve(statements)
     if not session.rows(sieve.any_hash()):
@@ -62,9 +62,7 @@ def sift(session: Session, statements: Statements, *, has_suppressions: bool) ->
     [(compared, *found)] = session.rows(sieve.compared())
     single_rows = compared == rows
     single_held = sum(pairs.get(kind, 0) for kind in ("settled", "differs", "gone")) == held
-    session.keep(
-        EXTRA, sieve.extra_keys(repeated=not (single_rows and single_held), suppressed=has_suppressions)
-    )
+    session.keep(EXTRA, sieve.extra_keys(repeated=not (single_rows and single_held)))
     session.keep(SOURCE, sieve.source())
     session.keep(HELD, sieve.held())
     [(near,)], [(near_held,)] = session.rows(_size(SOURCE)), session.rows(_size(HELD))
@@ -116,12 +114,12 @@ class Sieve:
         """How many rows of the audience, and their sums."""
         return select("sum(pairs)", "sum(sum_0)", "sum(sum_1)").from_(SIFTED).where("kind <> 'gone'")
 
-    def extra_keys(self, *, repeated: bool, suppressed: bool) -> exp.Expr:
+    def extra_keys(self, *, repeated: bool) -> exp.Expr:
         """Keys to look at whatever the hash says."""
         queries = [select(exp.alias_(self._parsed("row_key"), "key")).from_(OPEN_ROWS)]
         if repeated:
             queries += [self._repeated(self._keys()), self._repeated(self._acknowledged())]
-        if suppressed:
+        if self.statements.has_suppressions:
             queries.append(self._keys().where(self.statements.is_suppressed("a")))
         return queries[0] if len(queries) == 1 else exp.union(*queries)
 

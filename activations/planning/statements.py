@@ -63,6 +63,8 @@ class Statements:
     payloads: Digester
     suppressions: Digester
     pseudonyms: Digester
+    has_suppressions: bool
+    """Whether anybody is in SUPPRESSIONS. Looking for nobody in every row would cost as much as looking for many."""
     person_type: str | None = None
     """The type of the person's key where audience, eligibility and holdouts agree on one: they are joined without a
     cast. None: as text."""
@@ -75,19 +77,17 @@ class Statements:
 
     # -- scope -------------------------------------------------------------------------------------------------
 
-    def scope(self, source: exp.Table, *, has_suppressions: bool) -> exp.Select:
+    def scope(self, source: exp.Table) -> exp.Select:
         """One row per row of the source: row_key, person, identity, payload_hash, deferral, verdict, and what the
         snapshot remembers beside the hash."""
-        return self._scoped(source, has_suppressions, [])
+        return self._scoped(source, [])
 
-    def scoped(
-        self, source: exp.Table, alias: str, *, has_suppressions: bool, with_payload: bool = False
-    ) -> exp.Subquery:
+    def scoped(self, source: exp.Table, alias: str, *, with_payload: bool = False) -> exp.Subquery:
         """The same to select from; with everything that is sent, for who needs each row only once."""
         payload = [exp.column(name, "g", quoted=True) for name in self.payload_names if with_payload]
-        return self._scoped(source, has_suppressions, payload).subquery(alias)
+        return self._scoped(source, payload).subquery(alias)
 
-    def _scoped(self, source: exp.Table, has_suppressions: bool, payload: Sequence[exp.Expr]) -> exp.Select:
+    def _scoped(self, source: exp.Table, payload: Sequence[exp.Expr]) -> exp.Select:
         return select(
             exp.column("row_key", "g"),
             exp.column("person", "g"),
@@ -98,15 +98,15 @@ class Statements:
             exp.column("deferral", "g"),
             exp.alias_(self._verdict(), "verdict"),
             *payload,
-        ).from_(self._given(source, has_suppressions).subquery("g"))
+        ).from_(self._given(source).subquery("g"))
 
-    def _given(self, source: exp.Table, has_suppressions: bool) -> exp.Select:
+    def _given(self, source: exp.Table) -> exp.Select:
         """Everything that is asked of a row, each expression once."""
         query = (
             select(
                 exp.alias_(self.row_key("a"), "row_key"),
                 exp.alias_(self._person("a"), "person"),
-                exp.alias_(self._refusal(has_suppressions), "refusal"),
+                exp.alias_(self._refusal(with_suppressions=self.has_suppressions), "refusal"),
                 exp.alias_(self._nothing_given(), "nothing_given"),
                 exp.alias_(self._is_beyond_calendar(), "is_beyond_calendar"),
                 exp.alias_(self._deferral(), "deferral"),
@@ -169,7 +169,7 @@ class Statements:
         on = exp.and_(self.same_person("h"), exp.column("holdout", "h").eq(self.sync.holdout))
         return query.join(table(self.holdouts, "h"), join_type="left", on=on)
 
-    def _refusal(self, has_suppressions: bool) -> exp.Expr:
+    def _refusal(self, *, with_suppressions: bool) -> exp.Expr:
         """`kind` or `kind:reason` of the first rule that keeps the row out, whatever its identifiers are."""
         case = (
             exp.case()
@@ -179,7 +179,7 @@ class Statements:
                 literal("invalid:control_character_in_key"),
             )
         )
-        if has_suppressions:
+        if with_suppressions:
             case = case.when(self.is_suppressed("a"), literal("ineligible:suppressed"))
         nobody_spoke = exp.column(self.person_key, "e").is_(exp.null())
         case = case.when(nobody_spoke, literal("ineligible:unknown")).when(
@@ -306,7 +306,7 @@ class Statements:
     def _rules_digest(self) -> str:
         """Changes with everything that turns a row into identity and payload: mapping, key, types, these statements."""
         parts = [
-            self._refusal(False),
+            self._refusal(with_suppressions=False),
             self._verdict(),
             self._identity(),
             self._payload_hash(),

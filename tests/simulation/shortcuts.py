@@ -1,7 +1,7 @@
 """What costs time and proves nothing: the same SQL text composed again, the same catalogue read again.
 
-Statements depend on the project alone, and every schedule has the same project (only sizes differ, which no statement
-mentions); so each is composed and printed once per OS process. An ablation composes its own.
+Statements depend on the project and on whether anybody is suppressed, and every schedule has the same project (only
+sizes differ, which no statement mentions); so each is composed and printed once per OS process. An ablation composes its own.
 """
 
 from __future__ import annotations
@@ -57,7 +57,8 @@ def _key(arguments: tuple[Any, ...], is_static: bool) -> tuple[str, ...]:
     if is_static:
         return tuple(map(str, arguments))
     owner, *given = arguments
-    return (getattr(owner, "statements", owner).sync.name, *map(str, given))
+    statements = getattr(owner, "statements", owner)
+    return (statements.sync.name, str(getattr(statements, "has_suppressions", None)), *map(str, given))
 
 
 def _printed(real: Callable[[Any], str]) -> Callable[[Any], str]:
