@@ -83,7 +83,7 @@ def _move_outcomes(
     new = [batch for batch in batches if (batch.outcome_seq or 0) > mark]
     if new:
         with offered(session, new, plans) as outcomes:
-            _move_mark(session, journal, sync, max(batch.outcome_seq or 0 for batch in new))
+            _move_mark(session, journal, sync.name, max(batch.outcome_seq or 0 for batch in new))
             _append_changelog(session, journal, sync, outcomes)
             _move_snapshot(session, sync, outcomes)
             _move_rejections(session, sync, outcomes)
@@ -147,12 +147,12 @@ def check(session: Session, journal: Journal, sync: Sync) -> None:
         )
 
 
-def forget(session: Session, journal: Journal, lease: Lease, sync: Sync, *, by: str, note: str) -> None:
+def forget(session: Session, journal: Journal, lease: Lease, *, by: str, note: str) -> None:
     """Forget what the destination holds, in ledger and journal."""
     with session.transaction():
         for table in ("sync_snapshot", "sync_inputs", "rejected_records", "sync_places"):
-            session.run(f"delete from activation.{table} where sync = ?", [sync.name])
-        _move_mark(session, journal, sync, journal.position(sync.name))
+            session.run(f"delete from activation.{table} where sync = ?", [lease.sync])
+        _move_mark(session, journal, lease.sync, journal.position(lease.sync))
     journal.forget(lease, by=by, note=note)
 
 
@@ -202,16 +202,14 @@ def _mark(session: Session, journal: Journal, sync: Sync) -> int:
     return int(found[0][0]) if found else 0
 
 
-def _move_mark(session: Session, journal: Journal, sync: Sync, last: int) -> None:
+def _move_mark(session: Session, journal: Journal, sync: str, last: int) -> None:
     """In the transaction that read it; writers of the ledger come one after the other, so nothing is counted twice."""
     moved = session.rows(
         "update activation.merge_mark set seq = ? where sync = ? and journal_id = ? returning seq",
-        [last, sync.name, journal.journal_id],
+        [last, sync, journal.journal_id],
     )
     if not moved:
-        session.run(
-            "insert into activation.merge_mark values (?, ?, ?)", [sync.name, journal.journal_id, last]
-        )
+        session.run("insert into activation.merge_mark values (?, ?, ?)", [sync, journal.journal_id, last])
 
 
 def _require_layout(session: Session) -> None:

@@ -353,6 +353,12 @@ class SyncRun:
     place: str = ""
     """Where the sync pointed to; for the journal alone. Empty in runs from before it was kept."""
 
+    @property
+    def left_nobody(self) -> bool:
+        """Whether it is certain that its destination holds nobody of this sync after it."""
+        c = self.counts
+        return self.run_status is RunStatus.SUCCEEDED and not (c.unchanged + c.added + c.changed + c.waiting)
+
     @classmethod
     def from_summary(cls, summary: Mapping[str, Any]) -> SyncRun:
         """The run that `summary()` described."""

@@ -123,6 +123,18 @@ class Engine(Parts):
                 for name, sync in self.project.syncs.items()
             ]
 
+    def left_behind(self) -> list[SyncRun]:
+        """The last run of every mirror whose file is gone, unless it left nobody at the destination or somebody had that
+        forgotten: nobody is removed from there any more, whatever they say."""
+        with self.journal() as journal:
+            forgotten = journal.forgotten_since_last_run()
+            ended = [
+                last_known(journal, SyncRun.from_summary(summary))
+                for name, summary in journal.last_runs().items()
+                if name not in self.project.syncs and name not in forgotten
+            ]
+        return [run for run in ended if run.mode is SyncMode.MIRROR and not run.left_nobody]
+
     def check(self) -> list[str]:
         """Every sync against the manifest; returns their names. The first problem is raised."""
         manifest = load_manifest(self.project)
@@ -169,11 +181,12 @@ class Engine(Parts):
 
     def forget(self, name: str, *, by: str, note: str) -> None:
         """Forget what the destination of a sync holds: the next run sends everybody again. Messages that were sent
-        are not forgotten."""
-        sync = self.project.sync(name)
+        are not forgotten. Of a sync whose file is gone: whoever is there stays, or was taken out by hand."""
+        if name not in [run.sync for run in self.left_behind()]:
+            self.project.sync(name)
         with self.leased(name) as (journal, lease):
             with self.warehouse().write() as session:
-                ledger.forget(session, journal, lease, sync, by=by, note=note)
+                ledger.forget(session, journal, lease, by=by, note=note)
             discard_plans(self, journal, lease)
 
     def retry(self, name: str, *, by: str, note: str) -> int:

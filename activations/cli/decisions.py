@@ -180,12 +180,10 @@ def forget(
 ) -> None:
     """Forget what the destination of a sync holds: the next run sends everybody again. Messages are not repeated."""
     _require_name(by)
-    engine_of(context).forget(sync, by=by, note=note)
-    print_result(
-        {"forgotten": sync, "by": by},
-        as_json,
-        lambda: out.print(f"Forgotten. `activations plan {sync}` shows what is sent next."),
-    )
+    engine = engine_of(context)
+    engine.forget(sync, by=by, note=note)
+    goes_on = f" `activations plan {sync}` shows what is sent next." if sync in engine.project.syncs else ""
+    print_result({"forgotten": sync, "by": by}, as_json, lambda: out.print(f"Forgotten.{goes_on}"))
 
 
 def audit(context: typer.Context, as_json: Json = False) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -74,7 +75,18 @@ def apply(
 def sync(context: typer.Context, syncs: Names = None, as_json: Json = False) -> None:
     """Plan and deliver. Ctrl-C ends after the batch in flight; the next run goes on."""
     engine = engine_of(context)
+    if not syncs:
+        _warn_of_left_behind(engine)
     _deliver(engine, _names(engine.project, syncs), engine.sync, quiet=as_json)
+
+
+def _warn_of_left_behind(engine: Engine) -> None:
+    """On standard error, where it spoils no JSON."""
+    with suppress(ActivationsError):  # a journal that cannot be opened is told by each run
+        for run in engine.left_behind():
+            err.print(
+                f"[bold yellow]left behind[/] {tables.plain(tables.left_behind_text(run))}", soft_wrap=True
+            )
 
 
 def _names(project: Project, asked: list[str] | None) -> list[str]:
@@ -134,8 +146,10 @@ def _worst(results: Iterable[SyncRun | dict[str, Any]]) -> Exit:
 
 def status(context: typer.Context, as_json: Json = False) -> None:
     """Show the last run of every sync."""
-    runs = engine_of(context).status()
+    engine = engine_of(context)
+    runs = engine.status()
     print_result([run.summary() for run in runs], as_json, lambda: out.print(tables.run_table(runs)))
+    _warn_of_left_behind(engine)
 
 
 def explain(

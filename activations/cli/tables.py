@@ -145,6 +145,14 @@ def suppressed_text(identifiers: int, channel: str, done: Suppressed) -> str:
     )
 
 
+def left_behind_text(run: SyncRun) -> str:
+    return (
+        f"`{run.sync}` has no file any more, and whoever it sent to `{run.destination}` stays there, also when they say no. "
+        "If it was renamed, give it its name back; to end it, empty it first (docs/operating.md, Ending a sync). "
+        f"If they may stay, or are gone: `activations forget {run.sync} --by NAME --note WHY`"
+    )
+
+
 def held_text(run: SyncRun) -> str:
     return f"{run.held_reason}. If that is right: `activations release {run.sync} --by NAME --note WHY`, then run it again"
 

@@ -51,6 +51,15 @@ class Runs(Base):
         )
         return {sync: json.loads(summary) for sync, summary in rows}
 
+    def forgotten_since_last_run(self) -> set[str]:
+        """Syncs of which somebody had everything forgotten, and that did not run afterwards."""
+        started = dict(self._store.rows("select sync, max(created_at) from run group by sync"))
+        lines = self._store.rows("select at, event from audit where event like ?", '%"forgotten"%')
+        events = [(at, json.loads(text)) for at, text in lines]
+        return {
+            e["sync"] for at, e in events if e["event"] == "forgotten" and at >= started.get(e["sync"], "")
+        }
+
     def owner_of(self, run_id: str) -> str:
         """Host and process."""
         return str(self._one("select owner from run where run_id = ?", run_id))

@@ -123,6 +123,17 @@ def test_an_unknown_sync_lists_the_known_ones(world: World) -> None:
     assert "Known: people" in str(found.exception)
 
 
+def test_status_and_sync_remind_of_people_whose_sync_has_no_file(world: World) -> None:
+    world.add("a").run()
+    world.sync_file.rename(world.sync_file.with_name("persons.yml"))
+    for command in ("status", "sync"):
+        shown = invoke(command, "--json")
+        assert [run["sync"] for run in json.loads(shown.stdout)] == ["persons"]
+        assert "`people` has no file any more" in shown.stderr
+    assert invoke("forget", "people", "--by", "ops").stdout == "Forgotten.\n"
+    assert "no file" not in invoke("status").output
+
+
 def test_suppressing_reads_standard_input_and_shows_nobody(world: World) -> None:
     world.add("a", "b").run()
     done = invoke("suppress", "--reason", "objection", stdin="a@example.com\n")
