@@ -47,8 +47,6 @@ def prepare(warehouse: Warehouse) -> None:
             "select 1 from information_schema.schemata where schema_name = ?", [SNAPSHOT.schema]
         )
         for statement in statements:
-            if isinstance(statement, exp.Alter) and "field_marks" in session.columns(SNAPSHOT):
-                continue  # whoever may write the tables need not own them
             # Even `if not exists` asks for the right to create schemas, which the engine need not have.
             if not (has_schema and statement.args.get("kind") == "SCHEMA"):
                 session.run(_declared(statement, warehouse).sql(dialect=warehouse.dialect))
@@ -173,7 +171,7 @@ def _place(session: Session, sync: Sync) -> str | None:
 
 def _remember_place(session: Session, sync: Sync, batches: Sequence[Batch]) -> None:
     """The one that was sent to: meanwhile the sync may point elsewhere."""
-    held = [batch.place or sync.place for batch in batches if batch.may_be_held]
+    held = [batch.place for batch in batches if batch.may_be_held]
     if held and _place(session, sync) is None:
         session.run("insert into activation.sync_places values (?, ?)", [sync.name, held[0]])
 
@@ -214,7 +212,9 @@ def _move_mark(session: Session, journal: Journal, sync: str, last: int) -> None
 
 def _require_layout(session: Session) -> None:
     if not session.columns(_NEWEST):
-        raise WarehouseError("the ledger's tables are those of an older version. Run `activations init`")
+        raise WarehouseError(
+            "the ledger's tables are missing, or those of an older version. Run `activations init`"
+        )
 
 
 def _parts(path: Path) -> Iterator[pa.Table]:

@@ -29,9 +29,6 @@ create table if not exists activation.sync_snapshot (
     sieve bigint,                        -- hash of the audience's row as it was read; see planning/sieve.py
     field_marks integer[]                -- sixteen bits of the mapping and of each field; see planning/marks.py
 );
--- Ledgers from before there were these columns.
-alter table activation.sync_snapshot add column if not exists sieve bigint;
-alter table activation.sync_snapshot add column if not exists field_marks integer[];
 
 -- One row per row that a destination refused and that nobody has corrected yet.
 create table if not exists activation.rejected_records (

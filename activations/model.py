@@ -351,7 +351,7 @@ class SyncRun:
     seconds: Mapping[str, float] = field(default_factory=dict)
     """Wall seconds by stage: plan, deliver, merge."""
     place: str = ""
-    """Where the sync pointed to; for the journal alone. Empty in runs from before it was kept."""
+    """Where the sync pointed to; for the journal alone."""
 
     @property
     def left_nobody(self) -> bool:

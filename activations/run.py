@@ -225,7 +225,7 @@ def _record_lost(parts: Parts, sync: Sync, journal: Journal, lease: Lease, batch
         raise ActivationsError(
             f"the plan {batch.plan_path} is not here, and {batch.span.count} rows of `{sync.name}` were being sent by {batch.owner} when that died, so nobody can tell which. If it ran on another host, share `plan: folder` with it or run the sync there; else restore the file from a backup of the state folder"
         )
-    rows = replace(parts.rows(sync), place=batch.place or sync.place)
+    rows = replace(parts.rows(sync), place=batch.place)
     planned = plan.slice(batch.span.first, batch.span.count)
     journal.record_lost(
         lease,

@@ -255,7 +255,7 @@ class Batches(Messages, Suppressions, Accounts):
 
     def _place_of(self, run_id: str) -> str:
         summary = self._one("select summary from run where run_id = ?", run_id)
-        return str(json.loads(summary).get("place", ""))
+        return str(json.loads(summary)["place"])
 
     def _batch(self, row: Sequence[Any], place: str) -> Batch:
         batch_id, outcome_seq, run_id, owner, plan_path, first, count, recorded_at, keys = row

@@ -171,7 +171,7 @@ class PostgresStore:
         [(found,)] = self.rows("select value from meta where key = 'layout'")
         if int(found) != VERSION:
             raise ActivationsError(
-                f"the journal in the schema {schema} was written by another version of this program (layout {found}, not {VERSION}). Use that version"
+                f"the journal in the schema {schema} was written by another version of this program (layout {found}, not {VERSION}). Use that version, or see in CHANGELOG.md how to move on"
             )
 
     def _has_layout(self, schema: str) -> bool:

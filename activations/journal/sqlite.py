@@ -150,7 +150,7 @@ def _lay_out(db: sqlite3.Connection, path: Path) -> None:
     found = _layout(db)  # somebody may have been faster
     if found not in (0, VERSION):
         raise ActivationsError(
-            f"the journal {path.name} was written by another version of this program (layout {found}, not {VERSION}). Use that version"
+            f"the journal {path.name} was written by another version of this program (layout {found}, not {VERSION}). Use that version, or see in CHANGELOG.md how to move on"
         )
     if found == 0:
         for statement in statements("schema.sql", _WORDS):

@@ -164,19 +164,6 @@ def test_preparing_twice_changes_nothing(warehouse: Warehouse, store: Store) -> 
     assert store.query("select seq from activation.merge_mark") == [(7,)]
 
 
-def test_a_ledger_of_an_older_version_gets_what_it_lacks(warehouse: Warehouse, store: Store) -> None:
-    store.execute(
-        "create schema activation",
-        "create table activation.sync_snapshot (sync varchar not null, primary_key varchar not null, identity varchar not null, "
-        "payload_hash varchar, destination_key varchar, acked_run_id varchar not null, acked_at timestamp not null)",
-        "insert into activation.sync_snapshot values ('s', 'a', 'i', 'p', null, 'r', '2026-01-01')",
-    )
-    ledger.prepare(warehouse)
-    assert store.query("select primary_key, sieve, field_marks from activation.sync_snapshot") == [
-        ("a", None, None)
-    ]
-
-
 def test_what_is_offered_is_read_by_every_statement(session: Session) -> None:
     given = pa.table(
         {"n": [1, 2, 3], "marks": pa.array([[1, 2], None, []], pa.list_(pa.int32())), "text": ["a", None, ""]}
