@@ -7,19 +7,39 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from activations import parts
-from activations.errors import ActivationsError, Fenced, SyncBusy, WarehouseLocked
+from activations.delivery import deliverer
+from activations.destinations.webhook import SignedWebhook
+from activations.errors import (
+    ActivationsError,
+    Fenced,
+    MachineError,
+    SecretError,
+    SyncBusy,
+    WarehouseLocked,
+)
 from activations.journal import Journal, Lease
 from activations.journal.postgres import PostgresStore
 from activations.journal.sqlite import SQLiteStore
 from activations.model import Request, Response, RunStatus
 from activations.planning import PlanFile
 from activations.run import discard_plans, new_run
-from tests.engine.world import ACCOUNT, Killed, OtherSide, World, killed_after, killed_before
+from tests.engine.world import (
+    ACCOUNT,
+    FakeClock,
+    Killed,
+    OtherSide,
+    World,
+    killed_after,
+    killed_before,
+    status,
+)
 
 
 @pytest.mark.parametrize("kill", [killed_before, killed_after])
@@ -265,3 +285,70 @@ def test_a_preview_writes_nothing(world: World) -> None:
     assert plan.counts.added == 1
     assert world.other.requests == 0
     assert [run.run_status for run in world.engine().status()] == [RunStatus.NEVER_RUN]
+
+
+def test_an_interrupted_run_says_what_it_did_and_is_in_the_ledger(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def die_second(other: OtherSide, request: Request) -> Response:
+        if other.requests == 2:
+            raise Killed
+        return other.accept(request)
+
+    monkeypatch.setattr(SignedWebhook, "capabilities", replace(SignedWebhook.capabilities, max_batch_rows=1))
+    world.other.always = die_second
+    with pytest.raises(Killed):
+        world.add("a", "b").run()
+    world.other.always = None
+    world.run()
+    found = world.query(
+        "select run_status, delivered, in_doubt from activation.sync_runs order by started_at"
+    )
+    assert found == [("interrupted", 1, 1), ("succeeded", 1, 0)]
+
+
+def test_an_old_epoch_writes_nothing(tmp_path: Path) -> None:
+    journal = Journal(SQLiteStore(tmp_path / "j.sqlite3"), audit_key=b"k", key_check="c", now=FakeClock().now)
+    with journal.lease("people", "first") as lease:
+        pass
+    with journal.lease("people", "second"), pytest.raises(Fenced):
+        journal.postpone(lease, "hook", FakeClock().now())
+    with pytest.raises(Fenced):
+        journal.merged(Lease(sync="people", epoch=1), 1, [])
+    journal.close()
+
+
+def test_a_destination_that_keeps_failing_is_left_alone(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(SignedWebhook, "capabilities", replace(SignedWebhook.capabilities, max_batch_rows=1))
+    world.other.always = status(500)
+    run = world.add(*(f"p{n}" for n in range(20))).run()
+    assert (run.run_status, world.other.requests) == (RunStatus.FAILED, deliverer.FAILURES_IN_A_ROW)
+    assert run.in_doubt + run.retryable == 20
+
+
+def test_a_failed_plan_leaves_no_draft(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    from activations.planning import freezing
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    world.add("a").build()
+    monkeypatch.setattr(freezing.os, "fsync", full)
+    with pytest.raises(MachineError, match="the disk that holds var/plans is full"):
+        world.engine().plan("people")
+    assert list((world.root / "var/plans").iterdir()) == []
+
+
+def test_a_lost_or_damaged_key_is_an_error_not_an_amnesty(world: World) -> None:
+    world.add("a").run()
+    key = world.root / "var/hash.key"
+    kept = key.read_text()
+    for damage in (None, "", "zz"):
+        key.unlink() if damage is None else key.write_text(damage)
+        with pytest.raises(SecretError, match="backup"):
+            world.run()
+        key.unlink(missing_ok=True)
+    key.write_text(kept)
+    assert world.run().counts.planned == 0

@@ -6,8 +6,20 @@ from collections.abc import Callable
 
 import pytest
 
-from activations.model import RunStatus
-from tests.engine.world import World, cannot_connect, lost_after, lost_before, refuse_rows, status
+from activations.delivery import deliverer
+from activations.destinations.webhook import SignedWebhook
+from activations.errors import BatchRefused
+from activations.model import Batch, Request, RunStatus
+from tests.engine.world import (
+    Killed,
+    World,
+    cannot_connect,
+    killed_before,
+    lost_after,
+    lost_before,
+    refuse_rows,
+    status,
+)
 
 
 @pytest.fixture
@@ -83,3 +95,61 @@ def test_a_deferral_concerns_only_what_was_not_sent_yet(messages: World) -> None
     messages.add("a").run()
     run = messages.block("a", "deferred").run()
     assert (run.counts.unchanged, run.counts.waiting) == (1, 0)
+
+
+def refuse_late(self: SignedWebhook, batch: Batch) -> object:
+    """A destination that takes the batch with its first request and refuses it with the second."""
+    yield Request(
+        method="POST",
+        url="https://x",
+        json_body={
+            "changes": [
+                {
+                    "key": c.pseudonym,
+                    "operation": c.operation.value,
+                    "identifiers": dict(c.identifiers),
+                    "fields": {},
+                }
+                for c in batch.changes
+            ]
+        },
+    )
+    yield Request(method="POST", url="https://x", json_body={"changes": []})
+    raise BatchRefused("late")
+
+
+def test_a_batch_refused_after_something_was_taken_is_in_doubt_not_repeated(
+    messages: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(SignedWebhook, "exchange", refuse_late)
+    run = messages.add("a", "b").run()
+    assert (run.in_doubt, sorted(email for _, _, email in messages.other.received)) == (
+        2,
+        ["a@example.com", "b@example.com"],
+    )
+
+
+def test_a_refusal_in_the_first_answer_took_nothing(messages: World) -> None:
+    messages.other.always = status(404)
+    run = messages.add("a").run()
+    assert run.in_doubt == 0 and run.retryable + run.rejected == 1
+
+
+def test_a_row_refused_at_the_claim_is_not_in_doubt_when_the_engine_dies(
+    messages: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def suppress_meanwhile(self: deliverer.Deliverer, rows: object) -> bool:
+        messages.engine().suppress(["b"], channel="all", reason="objection", source="test")
+        return False
+
+    messages.add("a", "b").other.script.append(killed_before)
+    with monkeypatch.context() as patch:
+        patch.setattr(deliverer.Deliverer, "_is_too_heavy", suppress_meanwhile)
+        with pytest.raises(Killed):
+            messages.run()
+        patch.setattr("activations.run.is_gone", lambda _: True)
+        [shown] = messages.engine().status()
+        assert (shown.in_doubt, shown.suppressed) == (1, 1)
+    run = messages.run()
+    assert dict(run.counts.waiting_by_reason) == {"in_doubt": 1}
+    assert dict(run.counts.ineligible_by_reason) == {"suppressed": 1}

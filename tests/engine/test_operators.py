@@ -8,7 +8,7 @@ import pytest
 
 from activations.errors import ActivationsError
 from activations.model import RunStatus
-from tests.engine.world import World, cannot_connect, lost_after, lost_before, refuse_rows
+from tests.engine.world import World, lost_after, lost_before, refuse_rows
 
 BY = {"by": "ops", "note": "looked into it"}
 
@@ -128,67 +128,3 @@ def test_every_decision_is_in_the_audit_trail(messages: World) -> None:
     messages.engine().retry("people", **BY)
     messages.engine().resend("people", handle, second="boss", **BY)
     assert messages.engine().verify_audit() == 2
-
-
-# -- a sync whose file is gone -----------------------------------------------------------------------------------
-
-
-def rename(world: World) -> None:
-    world.sync_file.rename(world.sync_file.with_name("persons.yml"))
-
-
-def left_behind(world: World) -> list[str]:
-    return [run.sync for run in world.engine().left_behind()]
-
-
-def test_whoever_is_left_at_a_destination_is_not_passed_over_in_silence(world: World) -> None:
-    world.add("a", "b").run()
-    assert left_behind(world) == []
-    rename(world)
-    assert left_behind(world) == ["people"]
-    world.engine().forget("people", **BY)
-    assert left_behind(world) == []
-    assert world.query("select count(*) from activation.sync_snapshot") == [(0,)]
-    with pytest.raises(ActivationsError, match="there is no sync"):
-        world.engine().forget("people", **BY)
-
-
-def test_a_sync_that_was_emptied_leaves_nobody(world: World) -> None:
-    world.add("a", "b").run()
-    assert world.drop("a", "b").run().held_reason
-    rename(world)
-    assert left_behind(world) == ["people"]
-    world.sync_file.with_name("persons.yml").rename(world.sync_file)
-    world.engine().release("people", **BY)
-    assert world.run().delivered == 2
-    rename(world)
-    assert left_behind(world) == []
-
-
-def test_a_last_run_that_failed_may_have_left_somebody(world: World) -> None:
-    world.add("a").run()
-    world.other.always = cannot_connect
-    world.drop("a").run()
-    rename(world)
-    assert left_behind(world) == ["people"]
-
-
-@pytest.mark.parametrize("mode", ["append", "upsert"])
-def test_where_nobody_is_ever_removed_nobody_is_left_behind(
-    make_world: Callable[..., World], mode: str
-) -> None:
-    world = make_world(mode=mode)
-    world.add("a").run()
-    rename(world)
-    assert left_behind(world) == []
-
-
-def test_a_sync_that_came_back_after_it_was_forgotten_counts_again(world: World) -> None:
-    world.add("a").run()
-    rename(world)
-    world.engine().forget("people", **BY)
-    world.sync_file.with_name("persons.yml").rename(world.sync_file)
-    world.clock.sleep(1)
-    world.run()
-    rename(world)
-    assert left_behind(world) == ["people"]

@@ -7,8 +7,10 @@ from dataclasses import replace
 
 import pytest
 
+from activations.config import FieldMapping, OnNull
 from activations.destinations.webhook import SignedWebhook
-from activations.model import RunStatus
+from activations.errors import ActivationsError, PlanRejected
+from activations.model import Operation, Outcome, RunStatus
 from tests.engine.world import (
     World,
     cannot_connect,
@@ -305,3 +307,37 @@ def test_a_batch_never_outgrows_the_destinations_limit(world: World, monkeypatch
     assert (run.delivered, run.rejected) == (30, 1)
     assert world.query("select reason from activation.rejected_records") == [("row_too_large",)]
     assert run.requests > 4
+
+
+def test_two_answers_about_one_person_are_an_error_not_a_yes(world: World) -> None:
+    world.add("a").build()
+    world.store.execute(
+        "insert into eligibility.fct_eligibility select person_id, channel, purpose, false, false, 'consent', 'consent', null, evaluated_at from eligibility.fct_eligibility where person_id = 'a'"
+    )
+    with pytest.raises(PlanRejected, match="there may be one row per person"):
+        world.engine().sync("people")
+
+
+def test_a_null_is_left_out_or_clears_as_the_mapping_says(world: World) -> None:
+    world.configure(fields={"score": {"column": "score", "on_null": "clear"}, "event": "event_id"})
+    world.add("a", score=None, event_id=None).run()
+    [row] = world.other.held.values()
+    assert row == {"email": "a@example.com", "score": None}
+    assert FieldMapping(column="x").on_null is OnNull.OMIT
+
+
+def test_no_value_escapes_with_an_error_of_the_warehouse(world: World) -> None:
+    world.add("a").build()
+    world.store.execute(
+        "create table audiences.base as select * from audiences.aud_people",
+        "drop table audiences.aud_people",
+        "create view audiences.aud_people as select person_id, email, cast(email as integer) as score, event_id from audiences.base",
+    )
+    with pytest.raises(ActivationsError) as caught:
+        world.engine().sync("people")
+    assert "@" not in str(caught.value) and caught.value.__cause__ is None
+
+
+def test_operations_and_outcomes_have_the_names_the_ledger_uses() -> None:
+    assert [o.value for o in Operation] == ["added", "changed", "removed"]
+    assert {o.value for o in Outcome} == {"delivered", "rejected", "retryable", "unknown", "suppressed"}

@@ -12,7 +12,12 @@ from typing import Any
 
 import pytest
 
-from activations.errors import ActivationsError, Fenced, SecretError, SyncBusy
+from activations.errors import (
+    ActivationsError,
+    Fenced,
+    SecretError,
+    SyncBusy,
+)
 from activations.journal import Journal, Lease, OpenState, RowOutcome, Span
 from activations.model import Outcome, SyncRun
 from tests.journal.conftest import (

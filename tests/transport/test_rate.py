@@ -11,10 +11,13 @@ from pathlib import Path
 import pytest
 
 from activations.clock import SystemClock
-from activations.delivery.rate import LONGEST_PATIENCE, RateLimiter
+from activations.delivery.rate import LONGEST_PATIENCE, RateLimiter, retry_after
 from activations.journal import Journal
 from activations.journal.sqlite import SQLiteStore
-from tests.engine.world import FakeClock
+from activations.model import Response
+from tests.engine.world import (
+    FakeClock,
+)
 
 CALLER = """
 import sys
@@ -182,3 +185,26 @@ def test_what_another_process_was_told_while_we_waited_for_our_place_is_obeyed()
 
     assert RateLimiter(10.0, clock, reserve=places, not_before=told, chunk=1).wait() == 0
     assert clock.moment >= wanted
+
+
+def test_waiting_workers_hear_of_a_retry_after() -> None:
+    clock = FakeClock()
+    limiter = RateLimiter(1.0, clock, reserve=lambda *_: clock.now())
+    limiter.wait()
+    started = clock.monotonic()
+    asleep = clock.sleep
+
+    def told_meanwhile(seconds: float, *_: object) -> None:
+        clock.sleep = asleep  # type: ignore[method-assign]
+        limiter.postpone(30)
+        asleep(seconds)
+
+    clock.sleep = told_meanwhile  # type: ignore[method-assign]
+    limiter.wait()
+    assert clock.monotonic() - started >= 30
+
+
+@pytest.mark.parametrize("value", ["²", "", "soon", "Wed, 99 Foo", "99999999999999999999999"])
+def test_no_retry_after_breaks_the_run(value: str) -> None:
+    response = Response(status=429, headers={"retry-after": value})
+    assert 0 <= retry_after(response, FakeClock().now(), default=1.0) <= 3600

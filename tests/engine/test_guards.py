@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from activations.config import Guard
-from activations.destinations.base import Exchange
-from activations.destinations.webhook import SignedWebhook
 from activations.errors import ActivationsError, PlanRejected
 from activations.guards import Shape, checks, held_because
-from activations.model import Batch, Request, Response, RunStatus, Wait
-from tests.engine.world import OtherSide, World
+from activations.model import RunStatus
+from tests.engine.world import (
+    World,
+    cannot_connect,
+    lost_after,
+    status,
+)
 
 
 @pytest.fixture
@@ -94,86 +99,6 @@ def test_an_altered_audit_line_is_noticed(guarded: World) -> None:
         guarded.engine().verify_audit()
 
 
-def test_a_suppressed_person_is_removed_by_the_next_run(world: World) -> None:
-    world.add("a", "b").run()
-    world.engine().suppress(["A@Example.com "], channel="email", reason="objection", source="test")
-    run = world.run()
-    assert (run.counts.removed, dict(run.counts.ineligible_by_reason)) == (1, {"suppressed": 1})
-    assert world.other.emails == {"b@example.com"}
-
-
-def test_a_suppression_by_person_covers_every_channel_it_names(world: World) -> None:
-    world.engine().suppress(["a"], channel="all", reason="objection", source="test")
-    assert world.add("a", "b").run().delivered == 1
-    assert world.other.emails == {"b@example.com"}
-
-
-def test_consent_withdrawn_between_plan_and_send_is_honoured(
-    make_world: Callable[..., World], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Two requests: while the first is under way, a person of the second withdraws."""
-    from dataclasses import replace
-
-    world = make_world()
-    monkeypatch.setattr(SignedWebhook, "capabilities", replace(SignedWebhook.capabilities, max_batch_rows=1))
-
-    def withdraw_meanwhile(other: OtherSide, request: Request) -> Response:
-        world.engine().suppress(["b@example.com"], channel="email", reason="withdrawn", source="test")
-        return other.accept(request)
-
-    world.other.script.append(withdraw_meanwhile)
-    run = world.add("a", "b", "c").run()
-    assert (run.delivered, run.suppressed) == (2, 1)
-    assert world.other.emails == {"a@example.com", "c@example.com"}
-
-
-@pytest.fixture
-def in_two_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A destination that is sent the rows once more after a minute, as a job that first has to be done."""
-    exchange = SignedWebhook.exchange
-
-    def twice(self: SignedWebhook, batch: Batch) -> Exchange:
-        yield from exchange(self, batch)
-        yield Wait(seconds=60)
-        return (yield from exchange(self, batch))
-
-    monkeypatch.setattr(SignedWebhook, "exchange", twice)
-
-
-@pytest.mark.usefixtures("in_two_steps")
-def test_an_exchange_that_takes_long_goes_on_while_nobody_says_no(world: World) -> None:
-    run = world.add("a", "b").run()
-    assert (run.delivered, run.requests) == (2, 2)
-
-
-@pytest.mark.usefixtures("in_two_steps")
-def test_an_exchange_ends_when_somebody_in_it_says_no(world: World) -> None:
-    """The second request leaves after the suppression is effective, so it may not leave at all."""
-    effective = []
-
-    def says_no(other: OtherSide, request: Request) -> Response:
-        said = world.engine().suppress(["b@example.com"], channel="email", reason="withdrawn", source="test")
-        effective.append(said.effective_at)
-        return other.accept(request)
-
-    world.other.script.append(says_no)
-    run = world.add("a", "b").run()
-    assert (world.other.requests, run.in_doubt) == (1, 2)
-    assert world.clock.now() > effective[0]
-    world.run()
-    assert world.other.emails == {"a@example.com"}
-
-
-def test_missing_rules_and_holdouts_are_errors_not_empty_audiences(make_world: Callable[..., World]) -> None:
-    world = make_world(purpose="newsletter")
-    world.add("a").build()
-    with pytest.raises(ActivationsError, match="built for purpose marketing"):
-        world.engine().sync("people")
-    world.configure(purpose="marketing", holdout="no_such_holdout")
-    with pytest.raises(PlanRejected, match="no_such_holdout"):
-        world.engine().sync("people")
-
-
 counts = st.integers(0, 10_000)
 
 
@@ -189,10 +114,55 @@ counts = st.integers(0, 10_000)
     )
 )
 def test_more_removals_never_pass_where_fewer_were_held(shape: Shape) -> None:
-    from dataclasses import replace
 
     fewer, more = (
         held_because(checks(Guard(), shape), approved=False),
         held_because(checks(Guard(), replace(shape, removed=shape.removed + 1)), approved=False),
     )
     assert fewer is None or more is not None
+
+
+def test_an_empty_audience_is_held_also_the_first_time(world: World) -> None:
+    run = world.run()
+    assert run.run_status is RunStatus.HELD and "the audience is empty" in (run.held_reason or "")
+
+
+def test_messages_have_an_absolute_limit(make_world: Callable[..., World]) -> None:
+    world = make_world(mode="append", guard={"max_added_rows": 2})
+    assert world.add("a", "b", "c").run().run_status is RunStatus.HELD
+    assert world.other.requests == 0
+
+
+def test_people_who_may_be_there_count_for_the_guard(make_world: Callable[..., World]) -> None:
+    world = make_world(guard={"floor_rows": 0})
+    world.other.script.append(lost_after)
+    world.add(*"abcdefgh").run()
+    assert world.drop(*"abcdefg").run().run_status is RunStatus.HELD
+
+
+def test_a_release_outlives_a_run_that_could_not_send_and_not_its_term(
+    make_world: Callable[..., World],
+) -> None:
+    world = make_world(guard={"floor_rows": 0, "max_added_share": 100})
+    world.add(*"abcdefgh").run()
+    world.drop(*"abcdefg").run()
+    world.engine().release("people", by="ops", note="")
+    world.other.always = cannot_connect
+    assert world.run().run_status is RunStatus.FAILED
+    world.other.always = None
+    world.clock.sleep(timedelta(hours=25).total_seconds())
+    assert world.run().run_status is RunStatus.HELD, "the release ran out"
+    world.engine().release("people", by="ops", note="")
+    assert world.run().delivered == 7
+    world.add(*"abcdefg").run()
+    assert world.drop(*"abcdefg").run().run_status is RunStatus.HELD, "used once"
+
+
+def test_rows_in_doubt_settle_without_a_release(make_world: Callable[..., World]) -> None:
+    """Asserting them again is no new addition and no new change, however many they are."""
+    world = make_world(guard={"floor_rows": 0})
+    world.other.script.append(status(500))
+    assert world.add(*"abcdefgh").run().in_doubt == 8
+    assert world.run().delivered == 8
+    world.clock.sleep(3600)
+    assert (world.run().delivered, world.run().counts.planned) == (8, 0)
