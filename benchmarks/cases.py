@@ -19,6 +19,7 @@ from benchmarks.world import SYNC, Shape, write_project
 LATENCY, IN_FLIGHT = 0.02, 16
 REPEATS = 3
 DUCKDB_CAP = "1GB"
+SUPPRESSED = 100
 Notice = Callable[[str], None]
 
 
@@ -120,6 +121,12 @@ class World:
         self.warehouse.parent.mkdir()
         shutil.copy(self._base, self.warehouse)
         run(self._activations("init"), environment=self._environment)
+
+    def suppress(self, people: int) -> None:
+        """Of whom none is in the audience: what is measured is looking for them."""
+        said = "".join(f"nobody{n}@example.org\n" for n in range(people))
+        command = self._activations("suppress", "--reason", "objection", "--channel", "email")
+        run(command, environment=self._environment, given=said)
 
     def sync(self) -> Run:
         self.server.counts()
@@ -294,6 +301,23 @@ def many_rows(bench: Bench) -> Iterator[Figure]:
     world.discard()
 
 
+def suppressed(bench: Bench) -> Iterator[Figure]:
+    """What it costs a plan that somebody has said no. `many_rows` and the others have nobody who did."""
+    rows, title = bench.sizes.rows, f"{name_rows(bench.sizes.rows)}, 2 % differ"
+    world = bench.world("suppressed", Shape(rows=rows))
+    world.sync()
+    for people in (0, SUPPRESSED):
+        if people:
+            world.suppress(people)
+        world.rebuild(rounds=world.rounds + 1)
+        found = world.sync()
+        exact = found.is_exactly(**world.shape.sent_a_round)
+        yield figure(f"{title}, {people} suppressed: exactly these rows sent", int(exact), "yes=1", "== 1")
+        yield figure(f"{title}, {people} suppressed: plan", found.plan, "s")
+        yield figure(f"{title}, {people} suppressed: processor time", found.process.cpu_seconds, "CPU s")
+    world.discard()
+
+
 def _planned(title: str, found: Run, scan: float) -> Iterator[Figure]:
     yield figure(f"{title}: plan ÷ scan", found.plan / scan, "×", "<= 4")
     yield figure(f"{title}: plan", found.plan, "s")
@@ -356,6 +380,7 @@ CASES: dict[str, Callable[[Bench], Iterator[Figure]]] = {
     "first": first_sync,
     "small": small_requests,
     "shapes": shapes,
+    "suppressed": suppressed,
     "many": many_rows,
 }
 PACKAGES = {peer.package: peer.version for peer in (DRT, DLT)}

@@ -33,16 +33,22 @@ class Finished:
 
 
 def run(
-    command: Sequence[str | Path], *, environment: Mapping[str, str] | None = None, folder: Path = ROOT
+    command: Sequence[str | Path],
+    *,
+    environment: Mapping[str, str] | None = None,
+    folder: Path = ROOT,
+    given: str = "",
 ) -> Finished:
-    """Run to the end. This process stays small on purpose: a child starts with its parent's peak on its account."""
-    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+    """Run to the end, with `given` on standard input. This process stays small on purpose: a child starts with its parent's peak on its account."""
+    with tempfile.TemporaryFile() as into, tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        into.write(given.encode())
+        into.seek(0)
         started = time.perf_counter()
         child = subprocess.Popen(
             [str(part) for part in command],
             cwd=folder,
             env={**os.environ, **(environment or {})},
-            stdin=subprocess.DEVNULL,
+            stdin=into,
             stdout=out,
             stderr=err,
         )
