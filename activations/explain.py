@@ -14,7 +14,7 @@ from activations.manifest import Manifest, check_sync
 from activations.planning import PlanInput
 from activations.planning.comparing import compare
 from activations.planning.gate import Rules
-from activations.planning.planner import statements_for
+from activations.planning.planner import statements_for, with_types
 from activations.planning.statements import DIFFERENCE, OPEN_ROWS, SCOPE
 from activations.warehouses import Session, Warehouse
 
@@ -65,7 +65,7 @@ def explain(
     """Ask the very statements of planning about one person."""
     audience = manifest.audience(sync.audience, sync.file)
     check_sync(sync, audience, project.settings.dbt.person_key)
-    statements = statements_for(project, sync, audience, manifest, warehouse, given)
+    statements = with_types(session, statements_for(project, sync, audience, manifest, warehouse, given))
     compare(session, statements, given)
     scope = session.rows(exp.select("verdict").from_(SCOPE).where(exp.column("person").eq(person)))
     changes = session.rows(exp.select("verdict").from_(DIFFERENCE).where(_of(person, "row_key")))

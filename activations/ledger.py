@@ -22,7 +22,7 @@ from activations.errors import PlanRejected, WarehouseError
 from activations.journal import Batch, Journal, Lease
 from activations.manifest import Relation
 from activations.merging import Outcomes, offered
-from activations.model import SyncRun
+from activations.model import SyncMode, SyncRun
 from activations.planning.inputs import Expectation
 from activations.planning.refreshing import sieve_file
 from activations.warehouses import Session, Warehouse
@@ -65,6 +65,7 @@ def merge(session: Session, journal: Journal, lease: Lease, sync: Sync, plans: P
     _require_layout(session)
     batches, runs = journal.unmerged(sync.name), journal.runs_for_ledger(sync.name)
     with session.transaction():
+        _require_newer(session, journal, sync)
         moved = _move_outcomes(session, journal, sync, batches, plans) if batches else 0
         for summary in runs:
             _save_run(session, SyncRun.from_summary(summary))
@@ -134,15 +135,24 @@ def check(session: Session, journal: Journal, sync: Sync) -> None:
     """Whether the snapshot may be planned against: it has everything the journal gave it, and it speaks of the place
     the sync points to. Otherwise somebody would be left behind, or sent to somewhere they are not."""
     _require_layout(session)
-    start_over = f"To start over, `activations forget {sync.name} --by NAME --note WHY`: the next run sends everybody again"
-    if _mark(session, journal, sync) < journal.merged_through(sync.name):
-        raise PlanRejected(
-            f"the ledger of `{sync.name}` is older than the journal, as if the warehouse had been restored or deleted. Restore the newer one. {start_over}"
-        )
+    _require_newer(session, journal, sync)
     if _place(session, sync) not in (None, sync.place):
         raise PlanRejected(
-            f"`{sync.name}` points to another account or place than the one that holds its people. Give the new place a sync of its own, or point back. {start_over}, and leaves whoever is at the old place there"
+            f"`{sync.name}` points to another account or place than the one that holds its people. Give the new place a sync of its own, or point back. {_start_over(sync)}, and leaves whoever is at the old place there"
         )
+    journal.count_on_from(_mark(session, journal, sync))
+
+
+def _require_newer(session: Session, journal: Journal, sync: Sync) -> None:
+    """Before the mark moves, too: afterwards an older ledger looks as new as any."""
+    if _mark(session, journal, sync) < journal.merged_through(sync.name):
+        raise PlanRejected(
+            f"the ledger of `{sync.name}` is older than the journal, as if the warehouse had been restored or deleted. Restore the newer one. {_start_over(sync)}"
+        )
+
+
+def _start_over(sync: Sync) -> str:
+    return f"To start over, `activations forget {sync.name} --by NAME --note WHY`: the next run sends everybody again"
 
 
 def forget(session: Session, journal: Journal, lease: Lease, *, by: str, note: str) -> None:
@@ -233,10 +243,12 @@ def _append_changelog(session: Session, journal: Journal, sync: Sync, outcomes: 
 
 
 def _move_snapshot(session: Session, sync: Sync, outcomes: Outcomes) -> None:
+    """What an upsert asserts belongs to whom it was asserted for last, whoever it was before and is no member any more."""
     delivered = outcomes.latest("outcome = 'delivered'")
     if _has_rows(session, "sync_snapshot", sync):
+        same = "" if sync.mode is SyncMode.UPSERT else "and s.primary_key = m.row_key "
         session.run(
-            f"delete from activation.sync_snapshot as s using {delivered} as m where s.sync = ? and s.primary_key = m.row_key and s.identity = m.identity",
+            f"delete from activation.sync_snapshot as s using {delivered} as m where s.sync = ? {same}and s.identity = m.identity",
             [sync.name],
         )
     session.run(

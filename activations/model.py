@@ -218,10 +218,10 @@ class Response:
         return 200 <= self.status < 300
 
     def json(self) -> Any:
-        """The parsed body; a body that is no JSON raises UnreadableResponse, never a guess."""
+        """The parsed body; a body that is no JSON, or too deep to be read, raises UnreadableResponse, never a guess."""
         try:
             return json.loads(self.body)
-        except ValueError:
+        except (ValueError, RecursionError):
             raise UnreadableResponse(f"HTTP {self.status} with a body that is not JSON") from None
 
 
@@ -355,9 +355,10 @@ class SyncRun:
 
     @property
     def left_nobody(self) -> bool:
-        """Whether it is certain that its destination holds nobody of this sync after it."""
+        """Whether it found nobody to be there, and nobody was: whoever has an invalid row may be there all the same."""
         c = self.counts
-        return self.run_status is RunStatus.SUCCEEDED and not (c.unchanged + c.added + c.changed + c.waiting)
+        there = c.unchanged + c.added + c.changed + c.waiting + c.invalid
+        return self.run_status is RunStatus.SUCCEEDED and not there
 
     @classmethod
     def from_summary(cls, summary: Mapping[str, Any]) -> SyncRun:

@@ -140,7 +140,7 @@ class Parts:
             open_rows=_open_rows(journal, sync, now),
             suppressions=sorted(journal.suppressed_digests(sync.channel.value)),
             ledger_position=self.ledger_position(sync, journal),
-            approved_hash=journal.approved_hash(sync.name),
+            approved=journal.approved(sync.name),
             installation_key=self.project.hash_key(),
             now=now,
             path=path,

@@ -19,7 +19,7 @@ from activations.delivery import Deliverer, Progress, Tally, Transport
 from activations.delivery.pace import AHEAD, Pace
 from activations.delivery.rate import RateLimiter
 from activations.destinations.base import Destination
-from activations.errors import ActivationsError, MachineError, WarehouseError
+from activations.errors import ActivationsError, MachineError, PlanRejected, WarehouseError
 from activations.journal import Batch, Journal, Lease
 from activations.model import Counts, Outcome, RunStatus, SyncMode, SyncRun
 from activations.parts import Parts
@@ -160,12 +160,13 @@ class Run:
         position = self.parts.ledger_position(self.sync, self.journal)
         try:
             with self.parts.machine_errors(), self.parts.warehouse().write() as session:
-                if session.columns(ledger.SNAPSHOT):
-                    ledger.merge(session, self.journal, self.lease, self.sync, self.parts.plans)
-                    ledger.refresh(session, self.sync, self.parts.plans / f"{self.run.run_id}.parquet")
-                    ledger.close_rejections(session, self.sync, closed)
-                    if afterwards:
-                        ledger.expect(session, self.sync, position, afterwards)
+                ledger.merge(session, self.journal, self.lease, self.sync, self.parts.plans)
+                ledger.refresh(session, self.sync, self.parts.plans / f"{self.run.run_id}.parquet")
+                ledger.close_rejections(session, self.sync, closed)
+                if afterwards:
+                    ledger.expect(session, self.sync, position, afterwards)
+        except PlanRejected as error:  # somebody put an older warehouse in place meanwhile
+            return f"delivered, but not in the ledger: {error}"
         except (MachineError, WarehouseError) as error:
             return (
                 f"delivered, but the ledger could not be brought up to date, which the next run does: {error}"
@@ -225,7 +226,7 @@ def _record_lost(parts: Parts, sync: Sync, journal: Journal, lease: Lease, batch
         raise ActivationsError(
             f"the plan {batch.plan_path} is not here, and {batch.span.count} rows of `{sync.name}` were being sent by {batch.owner} when that died, so nobody can tell which. If it ran on another host, share `plan: folder` with it or run the sync there; else restore the file from a backup of the state folder"
         )
-    rows = replace(parts.rows(sync), place=batch.place)
+    rows = replace(parts.rows(replace(sync, mode=batch.mode)), place=batch.place)
     planned = plan.slice(batch.span.first, batch.span.count)
     journal.record_lost(
         lease,

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-
-import sqlglot.expressions as exp
 
 from activations import config, feedback, ledger
 from activations.config import Project
@@ -18,7 +17,8 @@ from activations.digests import forms_of_identity
 from activations.errors import ActivationsError, PlanRejected
 from activations.explain import Explanation, explain
 from activations.feedback import Feedback
-from activations.journal import MessageInDoubt
+from activations.identity import Graph, read_graph
+from activations.journal import Journal, MessageInDoubt
 from activations.manifest import check_sync, load_manifest
 from activations.model import Callback, Plan, RunStatus, SyncMode, SyncRun
 from activations.parts import Parts, build_destination
@@ -39,6 +39,8 @@ class Suppressed:
     """How many of the identifiers belong to somebody that dbt knows; the others are kept too."""
     effective_at: datetime
     """What was claimed before may leave until then, and nothing but a removal after it."""
+    unasked: str | None = None
+    """Why the warehouse could not be asked whom the identifiers belong to: no other identifier of theirs is suppressed."""
 
 
 def load_project(root: Path | None = None) -> Project:
@@ -133,7 +135,7 @@ class Engine(Parts):
                 for name, summary in journal.last_runs().items()
                 if name not in self.project.syncs and name not in forgotten
             ]
-        return [run for run in ended if run.mode is SyncMode.MIRROR and not run.left_nobody]
+            return [run for run in ended if run.mode is SyncMode.MIRROR and _left_somebody(run, journal)]
 
     def check(self) -> list[str]:
         """Every sync against the manifest; returns their names. The first problem is raised."""
@@ -166,18 +168,26 @@ class Engine(Parts):
         return held[0]
 
     def suppress(self, identifiers: Sequence[str], *, channel: str, reason: str, source: str) -> Suppressed:
-        """From the next claim on, nothing but a removal leaves for these people, whichever of their identifiers was
-        named."""
-        digests, known = self._digests_of(identifiers)
+        """From the next claim on, nothing but a removal leaves for these people, by whichever of their identifiers they
+        are known. A "no" is recorded even while the warehouse is locked or not built, then of what was named alone."""
+        try:
+            graph, unasked = self._graph_of(identifiers), None
+        except (ActivationsError, OSError) as error:
+            graph, unasked = Graph({}), str(error)
+        digest = self.digester("suppression")
+        said = {digest(_named(i)): [digest(form) for form in graph.forms(i)] for i in identifiers}
         with self.journal() as journal:
-            effective_at = journal.suppress(digests, channel=channel, reason=reason, source=source)
-        return Suppressed(known=known, effective_at=effective_at)
+            effective_at = journal.suppress(said, channel=channel, reason=reason, source=source)
+        known = sum(bool(graph.people(identifier)) for identifier in identifiers)
+        return Suppressed(known=known, effective_at=effective_at, unasked=unasked)
 
     def lift(self, identifiers: Sequence[str], *, channel: str, reason: str, source: str) -> int:
-        """Take suppressions of exactly this channel back; how many lines there were."""
-        digests, _ = self._digests_of(identifiers)
+        """Take back what was said by naming these on exactly this channel, with all it stood for; of how many of them
+        there was something."""
+        digest = self.digester("suppression")
+        named = [digest(name) for name in dict.fromkeys(map(_named, identifiers))]
         with self.journal() as journal:
-            return journal.lift(digests, channel=channel, reason=reason, source=source)
+            return journal.lift(named, channel=channel, reason=reason, source=source)
 
     def forget(self, name: str, *, by: str, note: str) -> None:
         """Forget what the destination of a sync holds: the next run sends everybody again. Messages that were sent
@@ -209,8 +219,10 @@ class Engine(Parts):
         return rows
 
     def in_doubt(self, name: str) -> list[MessageInDoubt]:
-        """Messages that nobody knows the fate of."""
-        self.project.sync(name)
+        """Messages that nobody knows the fate of, also those of an engine that died, unless another works on the sync."""
+        sync = self.project.sync(name)
+        with suppress(ActivationsError), self.leased(name) as (journal, lease):
+            recover(self, sync, journal, lease)
         with self.journal() as journal:
             return journal.messages_in_doubt(name)
 
@@ -229,21 +241,6 @@ class Engine(Parts):
         self.project.sync(name)
         with self.leased(name) as (journal, lease):
             journal.resend_as_new(lease, handle, by=by, second=second, note=note)
-
-    def _digests_of(self, identifiers: Sequence[str]) -> tuple[list[str], int]:
-        """Digests of every form of every identifier and of the people they belong to; how many belong to somebody."""
-        digest = self.digester("suppression")
-        people = [self._people_if_readable(value) for value in identifiers]
-        names = [name for value, found in zip(identifiers, people, strict=True) for name in (value, *found)]
-        forms = dict.fromkeys(form for name in names for form in forms_of_identity(name))
-        return [digest(form) for form in forms], sum(map(bool, people))
-
-    def _people_if_readable(self, identifier: str) -> list[str]:
-        """A "no" is recorded even while the warehouse is locked or not built."""
-        try:
-            return self.people_with(identifier)
-        except (ActivationsError, OSError):
-            return []
 
     def explain(self, person: str) -> list[Explanation]:
         """For every sync: why this person is in or out, and what the destination holds."""
@@ -264,20 +261,24 @@ class Engine(Parts):
 
     def people_with(self, identifier: str) -> list[str]:
         """The person ids that an identifier belongs to, by dbt's identity graph."""
-        relation = load_manifest(self.project).relation(self.project.settings.dbt.identifiers)
-        person = exp.column(self.project.settings.dbt.person_key)
-        known = exp.func("lower", exp.column("identifier"))
-        query = (
-            exp.select(person)
-            .distinct()
-            .from_(exp.table_(relation.name, db=relation.schema, quoted=True))
-            .where(
-                exp.In(this=known, expressions=[exp.Literal.string(f) for f in forms_of_identity(identifier)])
-            )
-        )
+        return self._graph_of([identifier]).people(identifier)
+
+    def _graph_of(self, identifiers: Sequence[str]) -> Graph:
+        dbt = self.project.settings.dbt
+        relation = load_manifest(self.project).relation(dbt.identifiers)
         with self.warehouse().read() as session:
-            return sorted(str(found) for (found,) in session.rows(query))
+            return read_graph(session, relation, dbt.person_key, identifiers)
 
     def verify_audit(self) -> int:
         with self.journal() as journal:
             return journal.verify_audit()
+
+
+def _left_somebody(run: SyncRun, journal: Journal) -> bool:
+    """Whether it is possible that somebody is at the destination of a mirror after its last run."""
+    return not run.left_nobody or any(row.maybe for row in journal.open_rows(run.sync))
+
+
+def _named(identifier: str) -> str:
+    """However it is written the next time."""
+    return forms_of_identity(identifier)[-1]

@@ -7,31 +7,41 @@ import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from activations.cli import tables
 from activations.cli.context import Json, engine_of
-from activations.cli.output import out, print_result
+from activations.cli.output import Exit, err, out, print_result
 from activations.errors import ActivationsError
 from activations.feedback import read_callbacks
 
+
+def _text(value: str) -> str:
+    """As the journal can keep it: a terminal of another encoding hands over what is no text."""
+    return value.encode("utf-8", "replace").decode()
+
+
+def _said(flag: str, what: str) -> Any:
+    return typer.Option(flag, help=what, callback=_text)
+
+
 Name = Annotated[str, typer.Argument(help="A sync by name.")]
-By = Annotated[str, typer.Option("--by", help="Who decides it; kept in the audit trail.")]
-Note = Annotated[str, typer.Option("--note", help="Why.")]
+By = Annotated[str, _said("--by", "Who decides it; kept in the audit trail.")]
+Note = Annotated[str, _said("--note", "Why.")]
 _PLAUSIBLE = re.compile(r"[^@\s\ufffd]+@[^@\s\ufffd]+|\+[0-9]{6,15}|[^@+\s\ufffd][^@\s\ufffd]*")
 """An e-mail, a phone, or an id. U+FFFD stands for bytes that are no UTF-8."""
 
 
 def release(
     context: typer.Context,
-    by: Annotated[str, typer.Option("--by", help="Who lets it pass; kept in the audit trail.")],
+    by: Annotated[str, _said("--by", "Who lets it pass; kept in the audit trail.")],
     sync: Annotated[str | None, typer.Argument(help="A sync by name: the plan its last run held.")] = None,
     plan: Annotated[
         Path | None, typer.Option("--plan", help="A file that `plan --out` wrote, instead.")
     ] = None,
-    note: Annotated[str, typer.Option("--note", help="Why it may pass.")] = "",
+    note: Annotated[str, _said("--note", "Why it may pass.")] = "",
     as_json: Json = False,
 ) -> None:
     """Let a plan that a guard holds pass, once and exactly as it is. Then run the sync again, or apply the plan."""
@@ -74,8 +84,8 @@ def resolve(
         str | None, typer.Option("--resend", metavar="HANDLE", help="Send it again, as a new message.")
     ] = None,
     by: By = "",
-    second: Annotated[str, typer.Option("--second", help="Who agrees that it is sent again.")] = "",
-    note: Annotated[str, typer.Option("--note", help="The evidence, or why.")] = "",
+    second: Annotated[str, _said("--second", "Who agrees that it is sent again.")] = "",
+    note: Annotated[str, _said("--note", "The evidence, or why.")] = "",
     as_json: Json = False,
 ) -> None:
     """List the messages in doubt of a sync, or settle one that a person found out about."""
@@ -123,7 +133,7 @@ def resync(context: typer.Context, sync: Name, by: By, note: Note = "", as_json:
 
 def suppress(
     context: typer.Context,
-    reason: Annotated[str, typer.Option("--reason", help="objection, withdrawn, complaint, …")],
+    reason: Annotated[str, _said("--reason", "objection, withdrawn, complaint, …")],
     channel: Annotated[str, typer.Option("--channel", help="email, sms, ads or all.")] = "all",
     lift: Annotated[bool, typer.Option("--lift", help="Take suppressions of this channel back.")] = False,
     as_json: Json = False,
@@ -137,19 +147,27 @@ def suppress(
         _require_plausible(values)
     engine = engine_of(context)
     if lift:
-        lines = engine.lift(list(values.values()), channel=channel, reason=reason, source="cli")
+        lifted = engine.lift(list(values.values()), channel=channel, reason=reason, source="cli")
         print_result(
-            {"lifted": lines},
+            {"lifted": lifted},
             as_json,
-            lambda: out.print(f"{tables.counted(lines, 'suppression')} lifted on {channel}."),
+            lambda: out.print(tables.lifted_text(len(values), channel, lifted), soft_wrap=True),
         )
         return
     done = engine.suppress(list(values.values()), channel=channel, reason=reason, source="cli")
     print_result(
-        {"suppressed": len(values), "known": done.known, "effective_at": done.effective_at.isoformat()},
+        {
+            "suppressed": len(values),
+            "known": done.known,
+            "effective_at": done.effective_at.isoformat(),
+            "unasked": done.unasked,
+        },
         as_json,
         lambda: out.print(tables.suppressed_text(len(values), channel, done), soft_wrap=True),
     )
+    if done.unasked:
+        err.print(tables.plain(tables.unasked_text(done.unasked)), soft_wrap=True)
+        raise typer.Exit(Exit.PARTIAL)
 
 
 def _identifiers(lines: Iterable[str]) -> dict[int, str]:

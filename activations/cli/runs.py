@@ -99,7 +99,10 @@ def _deliver(engine: Engine, names: list[str], run: _Runs, *, quiet: bool) -> No
     notice = lambda text: None if quiet else err.print(text)  # noqa: E731
     with sandbox_for(engine.project, names, notice=notice) as reachable:
         engine.project = reachable
-        results = [_run_one(run, name, quiet=quiet) for name in names]
+        results = [
+            _run_one(run, name, quiet=quiet) if number == 0 or not engine.stop.is_set() else _not_begun(name)
+            for number, name in enumerate(names)
+        ]
     finished = [found for found in results if isinstance(found, SyncRun)]
     as_data = [found.summary() if isinstance(found, SyncRun) else found for found in results]
     print_result(
@@ -134,6 +137,10 @@ def _run_one(run_sync: _Runs, name: str, *, quiet: bool) -> SyncRun | dict[str, 
             soft_wrap=True,
         )
     return run
+
+
+def _not_begun(name: str) -> dict[str, Any]:
+    return {"sync": name, "run_status": RunStatus.INTERRUPTED.value, "error": "stopped before it began"}
 
 
 def _worst(results: Iterable[SyncRun | dict[str, Any]]) -> Exit:

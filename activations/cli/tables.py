@@ -145,6 +145,22 @@ def suppressed_text(identifiers: int, channel: str, done: Suppressed) -> str:
     )
 
 
+def lifted_text(identifiers: int, channel: str, lifted: int) -> str:
+    left = (
+        " Lift a suppression by the identifier that was named when it was said."
+        if lifted < identifiers
+        else ""
+    )
+    return f"{counted(lifted, 'suppression')} lifted on {channel}.{left}"
+
+
+def unasked_text(why: str) -> str:
+    return (
+        "Only these identifiers, and no other of the same people: the warehouse could not be asked who they are. "
+        f"Give the same lines again when it can be read. ({why})"
+    )
+
+
 def left_behind_text(run: SyncRun) -> str:
     return (
         f"`{run.sync}` has no file any more, and whoever it sent to `{run.destination}` stays there, also when they say no. "

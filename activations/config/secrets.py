@@ -36,7 +36,7 @@ def is_reference(value: object) -> bool:
 
 
 def _from_environment(name: str, file: Path, key: str) -> str:
-    value = os.environ.get(name, "")
+    value = os.environ.get(name, "").strip()
     if not value:
         raise SecretError(
             f"the environment variable {name} is not set",

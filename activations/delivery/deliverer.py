@@ -40,6 +40,7 @@ FAILURES_IN_A_ROW = 5
 BESIDE = 0.5
 """Workers beyond the requests in flight, as a share of them: some make the next batches ready, some record."""
 _UNREACHABLE = ("cannot_connect", "unknown_host")
+_UNWRITABLE = "invalid_request"
 
 
 @dataclass(frozen=True, slots=True)
@@ -354,6 +355,8 @@ class Deliverer:
             return _told_to_wait(verdict.retry_after)
         if unclear and verdict.results[0].reason in _UNREACHABLE:
             return f"the destination `{self.sync.account.name}` cannot be reached ({verdict.results[0].reason}). Check its address and the network, then run the sync again"
+        if unclear and verdict.results[0].reason == _UNWRITABLE:
+            return f"no request to the destination `{self.sync.account.name}` can be written ({_UNWRITABLE}): a credential, its own or the proxy's, probably holds a line break or a typographic character, which no header carries. Set the credential that destinations.yml or egress.proxy refers to anew, check the address too, then run the sync again"
         return None
 
 

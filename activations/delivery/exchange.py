@@ -11,7 +11,7 @@ from activations.clock import Clock
 from activations.delivery.pace import Pace
 from activations.delivery.rate import LONGEST_PATIENCE, RateLimiter, retry_after
 from activations.delivery.transport import NoAnswer, NotSent, Transport
-from activations.destinations.base import Destination
+from activations.destinations.base import Destination, Exchange
 from activations.errors import BatchRefused, FatalDestinationError, UnreadableResponse
 from activations.model import AllDelivered, Batch, Outcome, Request, Response, RowResult, Wait
 
@@ -73,7 +73,7 @@ class Conversation:
         except NotSent as failure:
             return self._not_taken(batch, failure.reason)
         except FatalDestinationError as failure:
-            return self._not_taken(batch, "destination_refused", fatal=failure)
+            return self._stopped(batch, failure)
         except (NoAnswer, UnreadableResponse) as failure:
             return self._all(batch, Outcome.UNKNOWN, failure.reason)
 
@@ -81,6 +81,11 @@ class Conversation:
         """This request was not accepted; if one before it was, the batch as a whole is in doubt."""
         outcome = Outcome.UNKNOWN if self.accepted else Outcome.RETRYABLE
         return self._all(batch, outcome, reason, **circumstances)
+
+    def _stopped(self, batch: Batch, failure: FatalDestinationError) -> Verdict:
+        if isinstance(failure, _Redirected):
+            return self._all(batch, Outcome.UNKNOWN, "redirected", fatal=failure)
+        return self._not_taken(batch, "destination_refused", fatal=failure)
 
     def _all(self, batch: Batch, outcome: Outcome, reason: str, **circumstances: Any) -> Verdict:
         results = [RowResult(key=change.key, outcome=outcome, reason=reason) for change in batch.changes]
@@ -96,7 +101,7 @@ class Conversation:
                     step = next(flow)
                 else:
                     asked, answer = step, self._answer(step)
-                    step = flow.send(answer)
+                    step = _read(flow, answer)
                     # Only now, since the destination may have read a refusal in it; and looking is not taking.
                     self.accepted += answer.is_success and asked.method != "GET"
         except StopIteration as finished:
@@ -156,6 +161,26 @@ class _Throttled(Exception):
         self.seconds = seconds
 
 
+class _Redirected(FatalDestinationError):
+    """Nothing more is sent, but no proof that nothing was taken: whoever took a POST may answer with the page to see next
+    (303), and a gateway with one to log in at."""
+
+
+def _read(flow: Exchange, answer: Response) -> Request | Wait:
+    """The destination's next step.
+
+    So many errors are caught, because an answer may be any JSON at all, from whatever stands between us and the provider:
+    a text where an object should be, a list as a code. However a destination stumbles over it, what was sent is in doubt,
+    and neither the run nor the syncs after it end for that. The error itself may quote the answer, so only its name is
+    kept.
+    """
+    try:
+        return flow.send(answer)
+    except (AttributeError, TypeError, LookupError, ValueError, RecursionError) as failure:
+        problem = f"HTTP {answer.status} with an answer of another shape ({type(failure).__name__})"
+        raise UnreadableResponse(problem) from None
+
+
 def _refuse_unusable(response: Response) -> None:
     if response.status in (401, 403):
         raise FatalDestinationError(
@@ -163,7 +188,7 @@ def _refuse_unusable(response: Response) -> None:
             fix="Check the credential and its permissions in destinations.yml",
         )
     if 300 <= response.status < 400:
-        raise FatalDestinationError(
+        raise _Redirected(
             f"the destination redirects (HTTP {response.status})",
             fix="Put the final address into destinations.yml",
         )

@@ -78,7 +78,9 @@ class RequestsTransport:
                 self._prepared(request), stream=True, timeout=seconds, proxies=self._proxies
             ) as answer:
                 return _read(answer)
-        except (InvalidURL, InvalidSchema, MissingSchema, InvalidHeader, InvalidProxyURL):
+        # UnicodeError: headers and names of hosts are encoded before their first byte leaves, and what comes back is
+        # read as Latin-1, in which every byte is a letter.
+        except (InvalidURL, InvalidSchema, MissingSchema, InvalidHeader, InvalidProxyURL, UnicodeError):
             raise NotSent("invalid_request") from None
         except (requests.exceptions.Timeout, ReadTimeoutError, TimeoutError):
             raise NoAnswer("answer_too_slow") from None

@@ -6,9 +6,11 @@ journal and ledger belong to the engine, which drives `exchange`: it sends every
 
 * 429 – never accepted: the engine waits as told and repeats that request.
 * 401 and 403 – the engine stops the run, nothing was accepted.
+* 3xx – the engine stops the run, and the whole batch is in doubt.
 * 5xx, time-outs, resets, truncated bodies – nobody knows: the whole batch is in doubt.
 
-What it does see: every 2xx and every other 4xx. A 2xx is not a yes until the body was read item by item.
+What it does see: every 2xx and every other 4xx. A 2xx is not a yes until the body was read item by item; one that is so
+odd that reading it fails is in doubt too.
 """
 
 from __future__ import annotations

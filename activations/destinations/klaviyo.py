@@ -17,7 +17,16 @@ from pydantic import SecretStr, StrictBool
 
 from activations.destinations.base import Destination, DestinationConfig, Exchange, Target, reveal
 from activations.destinations.normalise import e164, json_number
-from activations.destinations.outcomes import delivered, json_object, refused, rejected, safe_code, unknown
+from activations.destinations.outcomes import (
+    delivered,
+    is_refusal,
+    json_object,
+    object_at,
+    refused,
+    rejected,
+    safe_code,
+    unknown,
+)
 from activations.errors import BatchRefused, FatalDestinationError, UnreadableResponse
 from activations.model import (
     Batch,
@@ -121,10 +130,17 @@ class Klaviyo(Destination[KlaviyoConfig, KlaviyoTarget]):
         failed = yield from self._finish(job_id)
         reasons = (yield from self._import_errors(job_id, batch.changes)) if failed else {}
         profiles = yield from self._job_profiles(job_id)
-        yield from self._clear_attributes(batch.changes, profiles)
-        added = [_email(change) for change in batch.changes if change.operation is Operation.ADDED]
+        uncleared = yield from self._clear_attributes(batch.changes, profiles)
+        added = [
+            _email(change)
+            for change in batch.changes
+            if change.operation is Operation.ADDED and change.key not in uncleared
+        ]
         news = yield from self._subscribe([profiles[email] for email in added if email in profiles])
-        return [_import_result(change, reasons, profiles, news) for change in batch.changes]
+        return [
+            uncleared.get(change.key) or _import_result(change, reasons, profiles, news)
+            for change in batch.changes
+        ]
 
     def _import_job(self, changes: Sequence[Change]) -> dict[str, Any]:
         return {
@@ -163,10 +179,12 @@ class Klaviyo(Destination[KlaviyoConfig, KlaviyoTarget]):
         """E-mail → profile, with what Klaviyo knows of its subscription."""
         params = {"additional-fields[profile]": "subscriptions", "fields[profile]": "email,subscriptions"}
         data = yield from self._pages(f"profile-bulk-import-jobs/{job_id}/profiles", params, whole=True)
-        return {str(p.get("attributes", {}).get("email", "")).strip().lower(): p for p in data}
+        return {_email_of(profile): profile for profile in data}
 
     def _clear_attributes(self, changes: Sequence[Change], profiles: Mapping[str, Any]) -> Step:
-        """Empty standard attributes one profile at a time: an import job ignores null instead of clearing."""
+        """Empty standard attributes one profile at a time: an import job ignores null instead of clearing. Row → its
+        result where that failed, since one profile's trouble is none of its neighbours'."""
+        uncleared: dict[str, RowResult] = {}
         for change in changes:
             cleared = _cleared(change)
             profile = profiles.get(_email(change))
@@ -174,7 +192,8 @@ class Klaviyo(Destination[KlaviyoConfig, KlaviyoTarget]):
                 body = {"data": {"type": "profile", "id": profile["id"], "attributes": cleared}}
                 response = yield self._request("PATCH", f"profiles/{profile['id']}", body)
                 if not response.is_success:
-                    raise UnreadableResponse(f"HTTP {response.status} when clearing a profile's fields")
+                    uncleared[change.key] = _uncleared(change, profile["id"], response)
+        return uncleared
 
     def _subscribe(self, profiles: Sequence[Mapping[str, Any]]) -> Step:
         """Record consent for those who are new, and return what is worth knowing: profile id → reason.
@@ -239,7 +258,7 @@ class Klaviyo(Destination[KlaviyoConfig, KlaviyoTarget]):
             quoted = ",".join('"' + email.replace("\\", "\\\\").replace('"', '\\"') + '"' for email in some)
             params = {"filter": f"any(email,[{quoted}])", "fields[profile]": "email"}
             for profile in (yield from self._pages("profiles", params, whole=True)):
-                email = str(profile.get("attributes", {}).get("email", "")).strip().lower()
+                email = _email_of(profile)
                 if email in rows:
                     ids[rows[email]] = str(profile["id"])
         return ids
@@ -267,9 +286,12 @@ class Klaviyo(Destination[KlaviyoConfig, KlaviyoTarget]):
             if not response.is_success:
                 raise UnreadableResponse(f"HTTP {response.status} when reading {path.rsplit('/', 1)[-1]}")
             body = json_object(response)
-            data = [item for item in body.get("data") or [] if isinstance(item, dict)]
-            items += data if whole else [item.get("attributes") or {} for item in data]
-            following = _cursor((body.get("links") or {}).get("next"))
+            data = body.get("data")
+            # Whoever is not in a lookup counts as gone, so a page that is none must not pass for an empty one.
+            if not isinstance(data, list) or not all(isinstance(item, dict) for item in data):
+                raise UnreadableResponse(f"HTTP {response.status} with a page that is no list of objects")
+            items += data if whole else [object_at(item, "attributes") for item in data]
+            following = _cursor(object_at(body, "links").get("next"))
             if not following or following == cursor:
                 return items
             cursor = following
@@ -301,8 +323,8 @@ class Klaviyo(Destination[KlaviyoConfig, KlaviyoTarget]):
     def _refused(self, batch: Batch, response: Response) -> list[RowResult]:
         if response.status == 404:
             raise self._no_list()
-        if not 400 <= response.status < 500:
-            raise UnreadableResponse(f"HTTP {response.status} is no answer Klaviyo documents")
+        if not is_refusal(response):
+            raise UnreadableResponse(f"HTTP {response.status} does not say what Klaviyo took")
         return refused(batch, _error_code(response))
 
     def _no_list(self) -> FatalDestinationError:
@@ -364,15 +386,15 @@ def _subscription(profile: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _job_id(response: Response) -> str:
-    job_id = (json_object(response).get("data") or {}).get("id")
+    job_id = object_at(json_object(response), "data").get("id")
     if not isinstance(job_id, str) or not re.fullmatch(r"[A-Za-z0-9_=.-]+", job_id):
         raise UnreadableResponse("the import job was accepted without a usable id")
     return job_id
 
 
 def _job_attributes(response: Response) -> Mapping[str, Any]:
-    attributes = (json_object(response).get("data") or {}).get("attributes")
-    if not response.is_success or not isinstance(attributes, dict):
+    attributes = object_at(json_object(response), "data", "attributes")
+    if not response.is_success or not attributes:
         raise UnreadableResponse(f"HTTP {response.status} without the state of the import job")
     return attributes
 
@@ -389,20 +411,31 @@ def _import_result(
     return delivered(change, str(profile["id"]), news.get(profile["id"]))
 
 
+def _uncleared(change: Change, profile_id: str, response: Response) -> RowResult:
+    """The import took them all the same, but an addition that is rejected counts as never held, so nobody would take
+    them off the list again. A row that has no name yet is therefore in doubt and gets one; asserted again, it is rejected."""
+    if is_refusal(response) and change.destination_key:
+        return rejected(change, _error_code(response))
+    return unknown(change, "not_cleared", str(profile_id))
+
+
 def _failed_row(error: Mapping[str, Any], changes: Sequence[Change], rows: Mapping[str, str]) -> str | None:
     """The row of an import error: by the e-mail it repeats, else by the position its pointer names."""
-    payload = error.get("original_payload") or {}
-    attributes = payload.get("attributes") or payload
+    payload = object_at(error, "original_payload")
+    attributes = object_at(payload, "attributes") or payload
     email = str(attributes.get("email") or "").strip().lower()
     if email in rows:
         return rows[email]
-    match = re.search(r"/profiles/data/(\d+)", str((error.get("source") or {}).get("pointer") or ""))
+    match = re.search(r"/profiles/data/(\d+)", str(object_at(error, "source").get("pointer") or ""))
     position = int(match[1]) if match else len(changes)
     return changes[position].key if position < len(changes) else None
 
 
 def _consent(profile: Mapping[str, Any]) -> str:
-    """ "yes", "no" or "" (never asked) for e-mail marketing, as Klaviyo has it."""
+    """ "yes", "no" or "" (never asked) for e-mail marketing, as Klaviyo has it.
+
+    Strict on purpose: what cannot be read must not pass for never asked, or a no would be overwritten.
+    """
     subscriptions = (profile.get("attributes") or {}).get("subscriptions") or {}
     marketing = (subscriptions.get("email") or {}).get("marketing") or {}
     suppressions = {s.get("reason") for s in marketing.get("suppression") or []}
@@ -412,15 +445,21 @@ def _consent(profile: Mapping[str, Any]) -> str:
 
 
 def _error_code(response: Response) -> str:
+    fallback = f"http_{response.status}"
     try:
-        errors = json_object(response).get("errors") or [{}]
+        errors = json_object(response).get("errors")
     except UnreadableResponse:
-        return f"http_{response.status}"
-    return safe_code(errors[0].get("code"), f"http_{response.status}")
+        return fallback
+    first = errors[0] if isinstance(errors, list) and errors else None
+    return safe_code(object_at(first).get("code"), fallback)
 
 
 def _email(change: Change) -> str:
     return change.identifiers.get("email", "").strip().lower()
+
+
+def _email_of(profile: Mapping[str, Any]) -> str:
+    return str(object_at(profile, "attributes").get("email", "")).strip().lower()
 
 
 def _cursor(link: object) -> str | None:

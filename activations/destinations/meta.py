@@ -16,7 +16,15 @@ from pydantic import Field, SecretStr
 from activations.config.base import Says
 from activations.destinations.base import Destination, DestinationConfig, Exchange, Target, reveal
 from activations.destinations.normalise import META, sha256
-from activations.destinations.outcomes import delivered, json_object, refused, rejected, retryable, unknown
+from activations.destinations.outcomes import (
+    delivered,
+    is_refusal,
+    json_object,
+    refused,
+    rejected,
+    retryable,
+    unknown,
+)
 from activations.errors import FatalDestinationError, UnreadableResponse
 from activations.model import (
     Batch,
@@ -170,15 +178,21 @@ def _has_invalid(response: Response, sent: int) -> bool:
 def _refusal(batch: Batch, response: Response) -> list[RowResult]:
     """A call that took nothing: later, by hand, or not like this."""
     error = json_object(response).get("error") or {}
-    code, subcode = error.get("code"), error.get("error_subcode")
+    if not isinstance(error, dict):
+        raise UnreadableResponse(f"HTTP {response.status} with an error that is none of Meta's")
+    code, subcode = _number(error.get("code")), _number(error.get("error_subcode"))
     if code in THROTTLED:
         return [retryable(change, "throttled") for change in batch.changes]
-    if code in UNCLEAR or error.get("is_transient") or not 400 <= response.status < 500:
+    if code in UNCLEAR or error.get("is_transient") or not is_refusal(response):
         raise UnreadableResponse(f"HTTP {response.status} with an error that may pass")
     found = NEEDS_A_PERSON.get((code, subcode)) or NEEDS_A_PERSON.get((code, None))
     if found:
         raise FatalDestinationError(found[0], fix=found[1])
-    return refused(batch, f"meta_{code}" if isinstance(code, int) else f"http_{response.status}")
+    return refused(batch, f"http_{response.status}" if code is None else f"meta_{code}")
+
+
+def _number(code: object) -> int | None:
+    return code if isinstance(code, int) else None
 
 
 def _extern_id(change: Change) -> str:

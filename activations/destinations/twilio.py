@@ -22,7 +22,7 @@ from pydantic import Field, SecretStr, StrictBool, field_validator, model_valida
 from activations.config.base import Says
 from activations.destinations.base import Destination, DestinationConfig, Exchange, Target, reveal
 from activations.destinations.normalise import e164, json_exact
-from activations.destinations.outcomes import delivered, json_object, rejected
+from activations.destinations.outcomes import delivered, is_refusal, json_object, rejected
 from activations.errors import FatalDestinationError, UnreadableResponse
 from activations.model import (
     Batch,
@@ -256,7 +256,7 @@ def _accepted(change: Change, response: Response) -> RowResult:
 
 def _declined(change: Change, response: Response) -> RowResult:
     """A 4xx with a code: Twilio took nothing. Anything else leaves the message in doubt."""
-    if not 400 <= response.status < 500 or response.status == 408:
+    if not is_refusal(response):
         raise UnreadableResponse(f"HTTP {response.status} does not say whether the message was taken")
     code = json_object(response).get("code")
     if isinstance(code, int) and code in BROKEN_SENDER:

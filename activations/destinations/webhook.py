@@ -25,6 +25,7 @@ from activations.destinations.json_columns import objects
 from activations.destinations.normalise import json_exact
 from activations.destinations.outcomes import (
     delivered,
+    is_refusal,
     json_object,
     refused,
     rejected,
@@ -228,13 +229,17 @@ def _yes_to_all(written: Mapping[str, memoryview]) -> bytes:
 
 
 def _results(batch: Batch, body: Mapping[str, Any]) -> Sequence[RowResult]:
-    """Row by row as answered. A row the receiver does not mention is in doubt: it may have done half of the batch."""
+    """Row by row as answered. A row the receiver does not mention is in doubt: it may have done half of the batch. So is
+    one that it mentions twice: whichever is true, the other is not."""
     accepted, listed = body.get("accepted"), body.get("results")
     if isinstance(listed, list):
         if _says_ok_to_each(_keys(batch), listed):
             return AllDelivered(batch)
-        answers = {str(item.get("key")): item for item in listed if isinstance(item, dict)}
-        return [_result(change, answers.get(_key(change))) for change in batch.changes]
+        answers: dict[str, list[Mapping[str, Any]]] = {}
+        for item in listed:
+            if isinstance(item, dict):
+                answers.setdefault(str(item.get("key")), []).append(item)
+        return [_result(change, answers.get(_key(change), ())) for change in batch.changes]
     if accepted is True:
         return AllDelivered(batch)
     if accepted is False:
@@ -250,9 +255,10 @@ def _says_ok_to_each(keys: Sequence[str], listed: Sequence[Any]) -> bool:
         return False
 
 
-def _result(change: Change, answer: Mapping[str, Any] | None) -> RowResult:
-    if answer is None:
-        return unknown(change, "not_in_results")
+def _result(change: Change, answers: Sequence[Mapping[str, Any]]) -> RowResult:
+    if len(answers) != 1:
+        return unknown(change, "contradictory_results" if answers else "not_in_results")
+    [answer] = answers
     match answer.get("status"):
         case "ok":
             return delivered(change)
@@ -268,6 +274,6 @@ def _refusal(batch: Batch, response: Response) -> list[RowResult]:
         raise FatalDestinationError(
             f"receiver_gone (HTTP {response.status})", fix="Correct the account's url in destinations.yml"
         )
-    if response.status in (408, 425) or not 400 <= response.status < 500:
+    if not is_refusal(response):
         raise UnreadableResponse(f"HTTP {response.status} does not say what the receiver took")
     return refused(batch, f"http_{response.status}")

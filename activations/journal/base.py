@@ -127,6 +127,10 @@ class Base:
                     f"line {count} of the audit trail was altered. Restore the journal from a backup and find out who did it"
                 )
             previous = stored
+        if count != self._one("select value from counter where name = 'audit'"):
+            raise ActivationsError(
+                f"the audit trail ends after line {count}, and more were written. Restore the journal from a backup and find out who did it"
+            )
         return count
 
     def _append_audit(self, event: Mapping[str, Any]) -> None:

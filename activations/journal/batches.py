@@ -23,7 +23,7 @@ from activations.journal.records import (
     Span,
 )
 from activations.journal.suppressions import Suppressions
-from activations.model import Outcome
+from activations.model import Outcome, SyncMode
 
 _UNSETTLED = {Outcome.UNKNOWN: OpenState.IN_DOUBT, Outcome.REJECTED: OpenState.REJECTED}
 
@@ -225,14 +225,30 @@ class Batches(Messages, Suppressions, Accounts):
         """The latest outcome of a sync: its ledger's position once everything is merged."""
         return self._one("select max(outcome_seq) from batch where sync = ?", sync) or 0
 
+    def count_on_from(self, outcome_seq: int) -> None:
+        """A journal that was restored from a backup would give numbers out again that the ledger has, and takes for
+        outcomes it knows."""
+        if self._one("select value from counter where name = 'outcome'") < outcome_seq:
+            with self._store.transaction():
+                self._store.run(
+                    "update counter set value = ? where name = 'outcome' and value < ?",
+                    outcome_seq,
+                    outcome_seq,
+                )
+
     def merged_through(self, sync: str) -> int:
         """The latest outcome that the ledger is known to have had."""
         return self._one("select max(outcome_seq) from batch where sync = ? and state = 'merged'", sync) or 0
 
     def forget(self, lease: Lease, *, by: str, note: str) -> None:
-        """Everything about what the destination holds; message keys and suppressions stay."""
+        """Everything about what the destination holds; messages, those in doubt too, and suppressions stay."""
         with self._fenced(lease):
-            self._store.run("delete from open_row where sync = ?", lease.sync)
+            self._store.run("delete from open_row where sync = ? and message_key is null", lease.sync)
+            self._store.run(
+                "update message set state = 'unknown', reason = 'interrupted' where state = 'in_flight' and batch_id in "
+                "(select batch_id from batch where sync = ? and state = 'in_flight')",
+                lease.sync,
+            )
             self._store.run(
                 "update batch set state = 'merged' where sync = ? and state in ('recorded', 'in_flight')",
                 lease.sync,
@@ -250,14 +266,13 @@ class Batches(Messages, Suppressions, Accounts):
             f"from batch as b join run as r using (run_id) where {where} order by b.outcome_seq, b.batch_id",
             sync,
         )
-        places = {run_id: self._place_of(run_id) for run_id in {row[2] for row in rows}}
-        return [self._batch(row, places[row[2]]) for row in rows]
+        runs = {run_id: self._summary_of(run_id) for run_id in {row[2] for row in rows}}
+        return [self._batch(row, runs[row[2]]) for row in rows]
 
-    def _place_of(self, run_id: str) -> str:
-        summary = self._one("select summary from run where run_id = ?", run_id)
-        return str(json.loads(summary)["place"])
+    def _summary_of(self, run_id: str) -> dict[str, Any]:
+        return dict(json.loads(self._one("select summary from run where run_id = ?", run_id)))
 
-    def _batch(self, row: Sequence[Any], place: str) -> Batch:
+    def _batch(self, row: Sequence[Any], run: Mapping[str, Any]) -> Batch:
         batch_id, outcome_seq, run_id, owner, plan_path, first, count, recorded_at, keys = row
         remarks = self._store.rows(
             "select position, outcome, reason from row_outcome where batch_id = ?", batch_id
@@ -267,7 +282,8 @@ class Batches(Messages, Suppressions, Accounts):
             outcome_seq=outcome_seq,
             run_id=run_id,
             owner=owner,
-            place=place,
+            place=run["place"],
+            mode=SyncMode(run["mode"]),
             plan_path=plan_path,
             span=Span(first=first, count=count),
             recorded_at=time(recorded_at),

@@ -138,7 +138,7 @@ class Messages(Base):
     def resend_as_new(self, lease: Lease, handle: str, *, by: str, second: str, note: str) -> None:
         """Two people accept that the message may arrive twice. What happened to the first one stays, under a key of
         its own; the occurrence's key is free, so the next run sends it."""
-        if by.strip().casefold() == second.strip().casefold():
+        if len({by.strip().casefold(), second.strip().casefold()} - {""}) < 2:
             raise ActivationsError(
                 "a message that may have arrived is sent again only when two people say so. Name a second person"
             )

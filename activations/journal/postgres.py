@@ -17,6 +17,7 @@ from typing import Any
 import psycopg
 from psycopg import errors
 
+from activations.dsn import DSN_FIX, check_dsn
 from activations.errors import ActivationsError, SyncBusy
 from activations.journal.store import VERSION, statements
 
@@ -190,6 +191,7 @@ class PostgresStore:
 
 def _connect(dsn: str) -> psycopg.Connection[tuple[Any, ...]]:
     try:
+        check_dsn(dsn)
         return psycopg.connect(
             dsn,
             autocommit=True,
@@ -206,7 +208,7 @@ def _connect(dsn: str) -> psycopg.Connection[tuple[Any, ...]]:
         ) from None
     except psycopg.ProgrammingError:  # its text repeats the DSN
         raise ActivationsError(
-            "`journal: dsn` in project.yml leads to something that is no connection string. Use postgresql://user:password@host/database"
+            f"`journal: dsn` in project.yml leads to something that is no connection string. {DSN_FIX}"
         ) from None
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-from activations.model import Operation, Outcome
+from activations.model import Operation, Outcome, SyncMode
 
 Acknowledged = tuple[str, str, str | None]
 """Row key, identity and payload hash of a row that the destination took."""
@@ -126,7 +126,9 @@ class Batch:
     owner: str
     """Host and process of the engine that sent it."""
     place: str
-    """Where its sync pointed to, which need not be where it points to now. Empty when it was not kept."""
+    """Where its sync pointed to, which need not be where it points to now."""
+    mode: SyncMode
+    """In which it was sent; meanwhile somebody may have changed that too."""
     plan_path: str
     span: Span
     recorded_at: datetime | None

@@ -119,13 +119,13 @@ class Runs(Base):
                 {"event": "plan_released", "sync": sync, "plan": content_hash, "by": by, "note": note}
             )
 
-    def approved_hash(self, sync: str) -> str | None:
-        """The content hash that may pass now."""
-        found: str | None = self._one(
-            "select content_hash from approval where sync = ? and used_by_run is null and expires_at > ? order by approved_at desc limit 1",
+    def approved(self, sync: str) -> frozenset[str]:
+        """The content hashes that may pass now."""
+        rows = self._store.rows(
+            "select content_hash from approval where sync = ? and used_by_run is null and expires_at > ?",
             *(sync, iso(self._now())),
         )
-        return found
+        return frozenset(content_hash for (content_hash,) in rows)
 
     def use_approval(self, lease: Lease, content_hash: str, run_id: str) -> None:
         with self._fenced(lease):

@@ -102,6 +102,7 @@ create table message (
 create table suppression (
     seq $number,
     digest text not null,
+    named text not null,                 -- digest of what was named when this was said
     channel text not null,               -- or 'all'
     reason text not null,
     source text not null,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 
 from activations.journal.base import Base, iso, time
@@ -12,15 +12,22 @@ CLOCKS_DIFFER = timedelta(seconds=2)
 
 
 class Suppressions(Base):
-    def suppress(self, digests: Iterable[str], *, channel: str, reason: str, source: str) -> datetime:
-        """From the next claim on, nothing but a removal leaves for these digests on this channel (or `all`). Returns
-        when that is effective: what was claimed before may have them in it, and may leave until then."""
+    def suppress(
+        self, said: Mapping[str, Iterable[str]], *, channel: str, reason: str, source: str
+    ) -> datetime:
+        """From the next claim on, nothing but a removal leaves for these digests on this channel (or `all`). `said`: the
+        digest of what was named → the digests of all that it stands for. Returns when that is effective: what was
+        claimed before may have them in it, and may leave until then."""
         with self._store.transaction():
             self._next("suppression")
             now = self._now()
             self._store.many(
-                "insert into suppression (digest, channel, reason, source, committed_at) values (?, ?, ?, ?, ?)",
-                [(digest, channel, reason, source, iso(now)) for digest in digests],
+                "insert into suppression (digest, named, channel, reason, source, committed_at) values (?, ?, ?, ?, ?, ?)",
+                [
+                    (d, named, channel, reason, source, iso(now))
+                    for named, all_of in said.items()
+                    for d in all_of
+                ],
             )
             effective_at = max(now, self._last_departure() or now)
             event = {"event": "suppressed", "channel": channel, "reason": reason, "source": source}
@@ -32,13 +39,14 @@ class Suppressions(Base):
         send_by = time(self._one("select max(send_by) from batch where state = 'in_flight'"))
         return send_by + CLOCKS_DIFFER if send_by else None
 
-    def lift(self, digests: Iterable[str], *, channel: str, reason: str, source: str) -> int:
-        """Take suppressions back; the number of lines that were there."""
+    def lift(self, named: Iterable[str], *, channel: str, reason: str, source: str) -> int:
+        """Take back all that was said by naming these, and nothing that the same people said by another name. Returns of
+        how many of them there was something."""
         with self._store.transaction():
             self._next("suppression")
             lifted = sum(
-                self._store.run("delete from suppression where digest = ? and channel = ?", digest, channel)
-                for digest in digests
+                self._store.run("delete from suppression where named = ? and channel = ?", one, channel) > 0
+                for one in named
             )
             self._append_audit({"event": "lifted", "channel": channel, "reason": reason, "source": source})
         return lifted

@@ -58,7 +58,8 @@ class PlanInput:
     suppressions: Sequence[str]
     """Digests of everybody who said no since the warehouse was built, for this channel."""
     ledger_position: str
-    approved_hash: str | None
+    approved: frozenset[str]
+    """Content hashes of plans that somebody lets pass."""
     installation_key: bytes
     now: datetime
     path: Path
@@ -187,7 +188,7 @@ def _compared_with_held(
     difference = _difference(session, statements, source, held, is_sieved=bool(sifted))
     scope = dict(session.rows(Comparison.scope_counts()))
     again = dict(session.rows(Comparison.asserted_again())) if given.has_due else {}
-    closed = session.rows(Comparison.closed_rejections()) if given.has_rejected else []
+    closed = session.rows(Comparison(statements.sync).closed_rejections()) if given.has_rejected else []
     holds = session.rows(Comparison.held_count())[0][0]
     if is_large:
         refresh(session, statements, given.path)

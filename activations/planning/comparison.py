@@ -25,6 +25,7 @@ from activations.planning.statements import (
     OPEN_ROWS,
     SCOPE,
     SNAPSHOT,
+    SUPPRESSED,
 )
 
 _KEPT_IN_DIFFERENCE = (
@@ -99,7 +100,8 @@ class Comparison:
         return select("*").from_(compared.subquery("compared")).where("verdict <> 'unchanged'")
 
     def _state_verdict(self) -> exp.Expr:
-        kept = f"k.row_key in (select row_key from {SCOPE} where verdict in ('{DUPLICATE_KEY}', '{IMPOSSIBLE_DATE}'))"
+        kept = f"""k.row_key in (select row_key from {SCOPE} where verdict in ('{DUPLICATE_KEY}', '{IMPOSSIBLE_DATE}'))
+            and k.row_key not in (select row_key from {SCOPE} where verdict = '{SUPPRESSED}')"""
         leaves = "'removed'" if self.sync.mode is SyncMode.MIRROR else "'unchanged'"
         return condition(
             f"""case
@@ -114,7 +116,7 @@ class Comparison:
                     when k.state = 'settling' then 'waiting:settling'
                     else 'unchanged' end
                 when not k.may_hold then 'unchanged'
-                when {kept} then 'unchanged'
+                when ({kept}) then 'unchanged'
                 when k.state = 'settling' and not k.is_due and not k.is_acknowledged then 'unchanged'
                 else {leaves} end"""
         )
@@ -223,15 +225,12 @@ class Comparison:
             .group_by("d.verdict")
         )
 
-    @staticmethod
-    def closed_rejections() -> exp.Select:
-        """Refused rows that nobody wants any more, or that are what the destination holds again."""
-        wanted = select("row_key", "identity").from_(DIFFERENCE).where("verdict = 'waiting:rejected'")
-        planned = (
-            select("row_key", "identity")
-            .from_(DIFFERENCE)
-            .where("verdict in ('added', 'changed', 'removed')")
-        )
+    def closed_rejections(self) -> exp.Select:
+        """Refused rows that nobody wants any more, or that are what the destination holds again. A message stays the
+        same one when its address is corrected."""
+        names = ["row_key"] if self.sync.mode is SyncMode.APPEND else ["row_key", "identity"]
+        wanted = select(*names).from_(DIFFERENCE).where("verdict = 'waiting:rejected'")
+        planned = select(*names).from_(DIFFERENCE).where("verdict in ('added', 'changed', 'removed')")
         return (
             select("row_key", "identity")
             .from_(OPEN_ROWS)
@@ -239,7 +238,7 @@ class Comparison:
             .where(
                 exp.Not(
                     this=exp.In(
-                        this=exp.Tuple(expressions=[exp.column("row_key"), exp.column("identity")]),
+                        this=exp.Tuple(expressions=[exp.column(name) for name in names]),
                         query=exp.union(wanted, planned).subquery(),
                     )
                 )

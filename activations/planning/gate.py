@@ -90,11 +90,11 @@ class Rules:
         return self._assigned("1").limit(1)
 
     def eligibility_count(self, people: exp.Query | None) -> exp.Select:
-        """How many rules there are for this channel and purpose, and about how many people."""
-        return self._among(self._spoken("count(*)", self._people("e")), "e", people)
+        """How many rules there are about anybody for this channel and purpose, and about how many people."""
+        return self._among(self._spoken(self._named("e"), self._people("e")), "e", people)
 
     def holdout_count(self, people: exp.Query | None) -> exp.Select:
-        return self._among(self._assigned("count(*)", self._people("h")), "h", people)
+        return self._among(self._assigned(self._named("h"), self._people("h")), "h", people)
 
     def eligibility_of(self, person: str) -> exp.Select:
         """blockers, is_deferred, consent_event_id, evaluated_at of one person for this channel and purpose."""
@@ -112,6 +112,9 @@ class Rules:
     def _assigned(self, *columns: str | exp.Expr) -> exp.Select:
         mine = exp.column("holdout", "h").eq(self.statements.sync.holdout)
         return select(*columns).from_(table(self.statements.holdouts, "h")).where(mine)
+
+    def _named(self, alias: str) -> exp.Expr:
+        return exp.Count(this=exp.column(self.statements.person_key, alias))
 
     def _people(self, alias: str) -> exp.Expr:
         person = exp.column(self.statements.person_key, alias)

@@ -50,7 +50,7 @@ def make_plan(
     statements = statements_for(project, sync, audience, manifest, warehouse, given)
     check_relations(session, statements)
     session.hold(audience.relation, statements.eligibility, statements.holdouts)
-    statements = _with_types(session, statements)
+    statements = with_types(session, statements)
     check_spoken(session, statements)
     found = compared(session, statements, given)
     counts = _counts(found)
@@ -96,7 +96,8 @@ _NATIVE = {
 """Types whose values are equal exactly when their texts are."""
 
 
-def _with_types(session: Session, statements: Statements) -> Statements:
+def with_types(session: Session, statements: Statements) -> Statements:
+    """With what the warehouse says of the columns."""
     person = statements.person_key
     columns = session.columns(statements.audience.relation)
     relations = [statements.eligibility, *([statements.holdouts] if statements.sync.holdout else [])]
@@ -178,7 +179,7 @@ def _plan(
         rows=frozen.rows,
         removals=frozen.removals,
         guards=guards,
-        held_reason=held_because(guards, approved=given.approved_hash == frozen.content_hash),
+        held_reason=held_because(guards, approved=frozen.content_hash in given.approved),
         created_at=given.now,
         expires_at=given.now + timedelta(minutes=project.settings.plan.expires_minutes),
     )

@@ -11,7 +11,7 @@ from activations.digests import SEPARATOR
 from activations.model import SyncMode
 from activations.planning.expressions import interleave, literal, pipe, table, text
 from activations.planning.freezing import CONTENT
-from activations.planning.statements import DIFFERENCE, SCOPE, URGENT, Statements
+from activations.planning.statements import DIFFERENCE, SCOPE, SUPPRESSED, URGENT, Statements
 
 SUSPECTS, SHARED = "planned_suspects", "planned_shared"
 
@@ -140,13 +140,14 @@ class Rows:
 
     def _cause(self) -> exp.Expr:
         """Why a person has to leave."""
-        reason = condition(
-            "case when coalesce(e.is_eligible, true) then 'left_audience' else coalesce(e.first_blocker, 'unknown') end"
-        )
+        case = exp.case().when(condition("coalesce(e.is_eligible, true)"), literal("left_audience"))
+        for blocker in URGENT:  # whatever else stands before it
+            case = case.when(condition(f"',' || e.blockers || ',' like '%,{blocker},%'"), literal(blocker))
+        reason = case.else_(condition("coalesce(e.first_blocker, 'unknown')"))
         if not self.statements.has_suppressions:
             return reason
         of_the_row = condition(
-            f"exists (select 1 from {SCOPE} as x where x.row_key = p.row_key and x.verdict = 'ineligible:suppressed')"
+            f"exists (select 1 from {SCOPE} as x where x.row_key = p.row_key and x.verdict = '{SUPPRESSED}')"
         )
         of_who_left = self.statements.has_suppressed(exp.column("row_key", "p"))
         return exp.case().when(exp.or_(of_the_row, of_who_left), literal("suppressed")).else_(reason)

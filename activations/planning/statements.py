@@ -32,7 +32,7 @@ from activations.planning.marks import mapping_mark, marked_columns
 from activations.warehouses import Warehouse
 
 URGENT = ("erased", "suppressed", "objection", "consent")
-"""First blockers whose removals nothing may hold back: the person asked for it."""
+"""Blockers whose removals nothing may hold back: the person asked for it."""
 
 SCOPE, KNOWN, DIFFERENCE = "planned_scope", "planned_known", "planned_difference"
 OPEN_ROWS, SUPPRESSIONS, DUPLICATES = "planned_open_rows", "planned_suppressions", "planned_duplicates"
@@ -45,6 +45,9 @@ _FORMS = {
     "phone": r"^[+][1-9][0-9]{6,14}$",
 }
 _CONTROL = "[\x01-\x1f\x7f-\x9f]"
+LONGEST_KEY = 500
+"""Characters. A journal on Postgres can index 2,700 bytes, of which a character takes four at most."""
+SUPPRESSED = "ineligible:suppressed"
 DUPLICATE_KEY, IMPOSSIBLE_DATE = "invalid:duplicate_key", "invalid:impossible_date"
 """The row is at fault, not the person: whom the destination holds stays there as they are."""
 
@@ -178,9 +181,15 @@ class Statements:
                 exp.RegexpLike(this=self._printable_key(), expression=literal(_CONTROL)),
                 literal("invalid:control_character_in_key"),
             )
+            .when(
+                exp.GT(
+                    this=exp.func("length", self.row_key("a")), expression=exp.Literal.number(LONGEST_KEY)
+                ),
+                literal("invalid:key_too_long"),
+            )
         )
         if with_suppressions:
-            case = case.when(self.is_suppressed("a"), literal("ineligible:suppressed"))
+            case = case.when(self.is_suppressed("a"), literal(SUPPRESSED))
         nobody_spoke = exp.column(self.person_key, "e").is_(exp.null())
         case = case.when(nobody_spoke, literal("ineligible:unknown")).when(
             condition("not coalesce(e.is_eligible, false)"),

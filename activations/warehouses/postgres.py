@@ -18,6 +18,7 @@ import sqlglot.expressions as exp
 from psycopg import errors, sql
 from psycopg.pq import TransactionStatus
 
+from activations.dsn import DSN_FIX, check_dsn
 from activations.errors import RelationMissing, WarehouseError, WarehouseLocked
 from activations.manifest import Relation
 
@@ -105,6 +106,7 @@ class PostgresWarehouse:
 
     def _connect(self) -> psycopg.Connection[tuple[Any, ...]]:
         try:
+            check_dsn(self._dsn)
             connection = psycopg.connect(
                 self._dsn,
                 autocommit=True,
@@ -117,7 +119,7 @@ class PostgresWarehouse:
             ) from None
         except psycopg.ProgrammingError:  # its text repeats the DSN
             raise WarehouseError(
-                "the `dsn` in project.yml leads to something that is no connection string. Use postgresql://user:password@host/database"
+                f"the `dsn` in project.yml leads to something that is no connection string. {DSN_FIX}"
             ) from None
         self._configure(connection)
         return connection

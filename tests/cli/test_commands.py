@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -16,9 +17,11 @@ from typer.testing import CliRunner
 from activations.cli import app as cli
 from activations.cli import context
 from activations.cli.output import Exit
+from activations.model import Request, Response
 from activations.runner import Engine
 from tests.engine.test_feedback import TEXTS
-from tests.engine.world import World, cannot_connect, lost_after, refuse_rows
+from tests.engine.world import OtherSide, World, cannot_connect, lost_after, refuse_rows
+from tests.warehouses.stores import locked
 
 
 @pytest.fixture
@@ -75,6 +78,30 @@ def test_a_run_that_did_not_go_through_is_not_exit_zero(world: World, spoil: Any
     spoil(world)
     world.add("a").build()
     assert invoke("sync").exit_code == code
+
+
+def test_after_ctrl_c_no_other_sync_is_begun(world: World) -> None:
+    world.sync_file.with_name("second.yml").write_text(world.sync_file.read_text())
+
+    def interrupted(other: OtherSide, request: Request) -> Response:
+        signal.raise_signal(signal.SIGINT)
+        return other.accept(request)
+
+    world.other.script.append(interrupted)
+    world.add("a").build()
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        done = invoke("sync", "--json")
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    first, second = json.loads(done.stdout)
+    assert (done.exit_code, first["delivered"], second["error"]) == (
+        Exit.FAILED,
+        1,
+        "stopped before it began",
+    )
+    assert [run["run_status"] for run in data("status")] == ["succeeded", "never_run"]
 
 
 def test_a_held_run_says_why_and_what_to_do_and_can_be_released(world: World) -> None:
@@ -177,6 +204,27 @@ def test_callbacks_are_read_from_standard_input(tmp_path: Path, monkeypatch: pyt
     )
 
 
+def test_half_a_no_is_not_reported_as_a_whole_one(world: World) -> None:
+    world.add("a").build()
+    with locked(world.root / "var"):
+        done = invoke("suppress", "--reason", "objection", "--json", stdin="+491701234567\n")
+    assert done.exit_code == Exit.PARTIAL
+    assert "holds warehouse.duckdb" in json.loads(done.stdout)["unasked"]
+    assert "Give the same lines again" in done.stderr and "+49" not in done.output
+
+
+@pytest.mark.parametrize("command", ["retry", "forget"])
+def test_a_name_in_another_encoding_is_kept_as_far_as_it_can_be(world: World, command: str) -> None:
+    world.add("a").run()
+    assert invoke(command, "people", "--by", "M\udcfcller", "--note", "\udcff").exit_code == Exit.DONE
+
+
+def test_a_no_for_a_reason_in_another_encoding_is_heard(world: World) -> None:
+    world.add("a").build()
+    assert invoke("suppress", "--reason", "f\udcfcr immer", stdin="a\n").exit_code == Exit.DONE
+    assert data("plan")[0]["added"] == 0
+
+
 def test_suppressing_says_from_when_it_holds(world: World) -> None:
     said = invoke("suppress", "--reason", "objection", stdin="a\n").stdout
     assert "Nothing leaves for them after 2026-01-05 12:00:00 UTC but removals" in said
@@ -268,6 +316,18 @@ def test_a_held_plan_is_released_by_its_file(world: World, tmp_path: Path) -> No
     assert invoke("apply", file).exit_code == Exit.HELD
     assert invoke("release", "--plan", file, "--by", "ops").exit_code == Exit.DONE
     assert invoke("apply", file).exit_code == Exit.DONE
+
+
+def test_a_release_leaves_an_earlier_one_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = reachable(tmp_path, monkeypatch, "mirror", guard={"max_added_rows": 1, "floor_rows": 1000})
+    one, two = (str(tmp_path / name) for name in ("one.json", "two.json"))
+    for people, file in ((("a", "b"), one), (("c",), two)):
+        world.add(*people).build()
+        invoke("plan", "people", "--out", file)
+        assert invoke("release", "--plan", file, "--by", "ops").exit_code == Exit.DONE
+        world.clock.sleep(1)
+    world.drop("c").build()
+    assert invoke("apply", one).exit_code == Exit.DONE
 
 
 def test_one_plan_a_file_and_one_thing_to_release(world: World, tmp_path: Path) -> None:

@@ -217,6 +217,24 @@ def test_secrets_come_from_the_environment_or_a_file(
         resolve("file:absent", file=file, key="k", root=tmp_path)
 
 
+@pytest.mark.parametrize("reference", ["env:NOT_SET", "file:key"])
+def test_the_line_break_after_a_credential_is_no_part_of_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, reference: str
+) -> None:
+    """Whoever fills a variable from a file leaves one there, and no header carries it."""
+    monkeypatch.setenv("NOT_SET", "pk_1\r\n")
+    (tmp_path / "key").write_bytes(b"pk_1\r\n")
+    assert resolve(reference, file=tmp_path / "x.yml", key="k", root=tmp_path) == "pk_1"
+
+
+def test_a_variable_that_holds_nothing_but_a_line_break_is_not_set(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("NOT_SET", "\n")
+    with pytest.raises(SecretError, match="the environment variable NOT_SET is not set. Set NOT_SET"):
+        resolve("env:NOT_SET", file=tmp_path / "x.yml", key="k", root=tmp_path)
+
+
 def test_dbt_that_was_never_run_is_said_plainly(world: World) -> None:
     (world.root / "dbt/target/manifest.json").unlink()
     assert "dbt build" in problem(world)

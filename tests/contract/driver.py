@@ -16,7 +16,7 @@ LONGEST_SLEEP = 0.02
 
 
 class InDoubt(Exception):
-    """5xx, a time-out, a reset: nobody knows what was accepted."""
+    """3xx, 5xx, a time-out, a reset: nobody knows what was accepted."""
 
 
 class Stopped(Exception):
@@ -59,7 +59,7 @@ class Driver:
             time.sleep(min(float(answer.headers["Retry-After"]), LONGEST_SLEEP))
         if answer.status_code in (401, 403):
             raise Stopped(answer.status_code)
-        if answer.status_code >= 500:
+        if answer.status_code >= 500 or 300 <= answer.status_code < 400:
             raise InDoubt(answer.status_code)
         headers = {name.lower(): value for name, value in answer.headers.items()}
         return Response(status=answer.status_code, headers=headers, body=answer.content)

@@ -187,6 +187,84 @@ def test_a_job_that_does_not_end_well_is_in_doubt(answers: list[Response]) -> No
         canned(klaviyo, a_batch([an_addition(0, email(0))]), answers)
 
 
+def answer(status: int, body: Any = None) -> Response:
+    return Response(status=status, body=json.dumps(body or {}).encode())
+
+
+@pytest.mark.parametrize("status", [408, 425])
+def test_an_answer_that_may_be_a_proxys_is_no_refusal(status: int) -> None:
+    for change in (an_addition(0, email(0)), a_removal(0, "known")):
+        with pytest.raises(UnreadableResponse):
+            canned(make("klaviyo", {"api_key": "k"}), a_batch([change]), [answer(status)])
+
+
+@pytest.mark.parametrize("errors", [{"code": "invalid"}, ["x"], "x", 7, [], [{"code": ["invalid"]}]])
+def test_a_refusal_whose_errors_are_odd_is_still_a_refusal(errors: Any) -> None:
+    (result,) = canned(
+        make("klaviyo", {"api_key": "k"}),
+        a_batch([an_addition(0, email(0))]),
+        [answer(400, {"errors": errors})],
+    )
+    assert (result.outcome, result.reason) == (Outcome.REJECTED, "http_400")
+
+
+@pytest.mark.parametrize("data", [[1], ["job1"], "job1", 1, {"id": 1}, {"id": ["job1"]}])
+def test_a_job_without_a_usable_id_is_in_doubt(data: Any) -> None:
+    with pytest.raises(UnreadableResponse):
+        canned(
+            make("klaviyo", {"api_key": "k"}),
+            a_batch([an_addition(0, email(0))]),
+            [answer(202, {"data": data})],
+        )
+
+
+@pytest.mark.parametrize("body", [{}, {"data": None}, {"data": {"id": "1"}}, {"data": ["1"]}, {"data": "1"}])
+def test_a_lookup_that_lists_nothing_readable_does_not_count_anybody_as_gone(body: Any) -> None:
+    klaviyo = make("klaviyo", {"api_key": "k"})
+    with pytest.raises(UnreadableResponse):
+        canned(klaviyo, a_batch([a_removal(0, None, email(0))]), [answer(200, body)])
+
+
+def imported(*people: int) -> list[Response]:
+    """What an import of these people is answered until their fields are cleared; nobody is new to Klaviyo."""
+    yes = {"email": {"marketing": {"consent": "SUBSCRIBED"}}}
+    profiles = [{"id": f"id{n}", "attributes": {**email(n), "subscriptions": yes}} for n in people]
+    return [job("queued"), job("complete"), answer(200, {"data": profiles})]
+
+
+def cleared(*answers: Response) -> list[tuple[Outcome, str | None]]:
+    """Rows 0, 1, … that are known to Klaviyo, one answer each to the request that empties a field."""
+    changes = [a_change(n, email(n), {"title": None}, f"id{n}") for n in range(len(answers))]
+    people = imported(*range(len(answers)))
+    results = canned(make("klaviyo", {"api_key": "k"}), a_batch(changes), [*people, *answers])
+    return [(result.outcome, result.reason) for result in results]
+
+
+def test_a_profile_that_cannot_be_cleared_is_rejected_alone() -> None:
+    refusals = [answer(404, {"errors": [{"code": "not_found"}]}), answer(400)]
+    assert cleared(answer(200), *refusals, answer(200)) == [
+        (Outcome.DELIVERED, None),
+        (Outcome.REJECTED, "not_found"),
+        (Outcome.REJECTED, "http_400"),
+        (Outcome.DELIVERED, None),
+    ]
+
+
+@pytest.mark.parametrize("status", [408, 425])
+def test_a_profile_that_may_have_been_cleared_is_in_doubt_alone(status: int) -> None:
+    assert cleared(answer(status), answer(200)) == [
+        (Outcome.UNKNOWN, "not_cleared"),
+        (Outcome.DELIVERED, None),
+    ]
+
+
+def test_an_addition_that_cannot_be_cleared_is_on_the_list_and_gets_a_name() -> None:
+    """A rejected addition counts as never held: whoever left the audience would stay on the list."""
+    batch = a_batch([an_addition(0, email(0), {"title": None})])
+    (result,) = canned(make("klaviyo", {"api_key": "k"}), batch, [*imported(0), answer(400)])
+    assert (result.outcome, result.destination_key) == (Outcome.UNKNOWN, "id0")
+
+
 def test_polling_slows_down_and_is_bounded() -> None:
     flow = make("klaviyo", {"api_key": "k"}).exchange(a_batch([an_addition(0, email(0))]))
     next(flow)

@@ -136,6 +136,13 @@ def test_one_malformed_value_refuses_the_call_and_splits() -> None:
     assert (result.outcome, result.reason) == (Outcome.REJECTED, "meta_100")
 
 
+@pytest.mark.parametrize("code", [[1], {"a": 1}, "100", None])
+def test_a_code_that_is_no_number_is_no_code(code: Any) -> None:
+    odd = Response(status=400, body=json.dumps({"error": {"code": code, "error_subcode": code}}).encode())
+    (result,) = canned(meta(), a_batch(two()[:1]), [odd])
+    assert (result.outcome, result.reason) == (Outcome.REJECTED, "http_400")
+
+
 @pytest.mark.parametrize("code", [17, 613, 80_003])
 def test_a_quota_that_comes_as_400_is_retryable(code: int) -> None:
     results = canned(meta(), a_batch(two()), [refusal(code)])
@@ -172,6 +179,11 @@ def test_what_a_person_must_settle_stops_the_run(code: int, subcode: int | None,
         Response(status=200, body=b"[]"),
         Response(status=200, body=b'{"num_received": 2}'),
         Response(status=304, body=b"{}"),
+        Response(status=408, body=b"{}"),
+        Response(status=425, body=b"{}"),
+        refusal(100, status=408),
+        Response(status=400, body=b'{"error": "invalid_request"}'),
+        Response(status=400, body=b'{"error": [1]}'),
     ],
 )
 def test_unclear_answers_are_in_doubt(unclear: Response) -> None:

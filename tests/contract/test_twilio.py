@@ -85,7 +85,8 @@ def test_a_message_that_failed_at_once_is_no_delivery() -> None:
 
 
 @pytest.mark.parametrize(
-    "unclear", [answer(201, status="queued"), Response(status=201, body=b"{"), answer(408), answer(302)]
+    "unclear",
+    [answer(201, status="queued"), Response(status=201, body=b"{"), answer(408), answer(425), answer(302)],
 )
 def test_an_unclear_answer_is_never_a_no_that_could_be_sent_again(unclear: Response) -> None:
     with pytest.raises(UnreadableResponse):

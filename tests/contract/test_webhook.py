@@ -121,6 +121,20 @@ def test_rows_are_answered_one_by_one() -> None:
     }
 
 
+@pytest.mark.parametrize("again", ["ok", "rejected", "retry"])
+def test_a_row_that_is_answered_twice_is_in_doubt_whatever_comes_last(again: str) -> None:
+    said = [
+        {"key": pseudonym(0), "status": "rejected", "reason": "not_wanted"},
+        {"key": pseudonym(1), "status": "ok"},
+        {"key": pseudonym(0), "status": again},
+    ]
+    results = canned(webhook(), a_batch(two()), [answer({"results": said})])
+    assert [(r.outcome, r.reason) for r in results] == [
+        (Outcome.UNKNOWN, "contradictory_results"),
+        (Outcome.DELIVERED, None),
+    ]
+
+
 @pytest.mark.parametrize(
     "reason",
     [
@@ -160,6 +174,7 @@ def test_all_or_nothing_answers() -> None:
         answer({"accepted": "yes"}),
         answer([]),
         answer({}, status=408),
+        answer({}, status=425),
         answer({}, status=302),
     ],
 )

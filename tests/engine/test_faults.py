@@ -40,6 +40,7 @@ from tests.engine.world import (
     killed_before,
     status,
 )
+from tests.warehouses.stores import locked
 
 
 @pytest.mark.parametrize("kill", [killed_before, killed_after])
@@ -226,17 +227,11 @@ def test_plans_are_listed_before_the_lease_is_looked_at(
 
 def test_a_locked_file_is_named_and_changes_nothing(duckdb_world: World) -> None:
     world = duckdb_world.add("a").build()
-    path = world.root / "var/warehouse.duckdb"
-    code = (
-        f"import duckdb, sys; c = duckdb.connect({str(path)!r}); print('open', flush=True); sys.stdin.read()"
-    )
-    with subprocess.Popen(
-        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    ) as holder:
-        assert holder.stdout is not None and holder.stdout.readline()
-        with pytest.raises(WarehouseLocked, match=f"process {holder.pid} holds warehouse.duckdb"):
-            world.engine().sync("people")
-        holder.communicate()
+    with (
+        locked(world.root / "var") as holder,
+        pytest.raises(WarehouseLocked, match=f"process {holder} holds warehouse.duckdb"),
+    ):
+        world.engine().sync("people")
     assert world.other.requests == 0
     assert world.run().delivered == 1
 

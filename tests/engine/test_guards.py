@@ -92,6 +92,15 @@ def test_only_a_held_plan_can_be_released_and_the_release_is_audited(guarded: Wo
     assert guarded.engine().verify_audit() == 1
 
 
+@pytest.mark.parametrize("gone", ["seq = 2", "true"])
+def test_a_missing_audit_line_is_noticed(guarded: World, gone: str) -> None:
+    for person in ("p01", "p02"):
+        guarded.engine().suppress([person], channel="all", reason="objection", source="test")
+    guarded.store.execute_in_journal(f"delete from audit where {gone}")
+    with pytest.raises(ActivationsError, match="more were written"):
+        guarded.engine().verify_audit()
+
+
 def test_an_altered_audit_line_is_noticed(guarded: World) -> None:
     guarded.engine().suppress(["p01"], channel="all", reason="objection", source="test")
     guarded.store.execute_in_journal("update audit set event = replace(event, 'objection', 'nothing')")

@@ -153,3 +153,17 @@ def test_a_row_refused_at_the_claim_is_not_in_doubt_when_the_engine_dies(
     run = messages.run()
     assert dict(run.counts.waiting_by_reason) == {"in_doubt": 1}
     assert dict(run.counts.ineligible_by_reason) == {"suppressed": 1}
+
+
+def test_a_refused_message_with_a_corrected_address_stays_refused_until_somebody_asks(
+    messages: World,
+) -> None:
+    messages.other.script.append(refuse_rows(lambda _: True))
+    messages.add("a").run()
+    messages.set("a", email="new@example.com")
+    for _ in range(3):
+        run = messages.run()
+        assert (run.counts.waiting, run.rejected) == (1, 0)
+        assert messages.query("select count(*) from activation.rejected_records") == [(1,)]
+    assert messages.engine().retry("people", by="ops", note="corrected") == 1
+    assert messages.run().delivered == 1

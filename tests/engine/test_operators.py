@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 
 import pytest
+import yaml
 
 from activations.errors import ActivationsError
 from activations.model import RunStatus
-from tests.engine.world import World, lost_after, lost_before, refuse_rows
+from tests.engine.world import Answer, Killed, World, killed_after, lost_after, lost_before, refuse_rows
 
 BY = {"by": "ops", "note": "looked into it"}
 
@@ -128,3 +130,56 @@ def test_every_decision_is_in_the_audit_trail(messages: World) -> None:
     messages.engine().retry("people", **BY)
     messages.engine().resend("people", handle, second="boss", **BY)
     assert messages.engine().verify_audit() == 2
+
+
+@pytest.mark.parametrize("second", ["", " ", "ops", " OPS "])
+def test_a_message_in_doubt_is_sent_again_by_two_people_only(messages: World, second: str) -> None:
+    handle = in_doubt(messages, lost_after)
+    with pytest.raises(ActivationsError, match="two people"):
+        messages.engine().resend("people", handle, second=second, **BY)
+    messages.run()
+    assert len(messages.other.received) == 1
+
+
+def test_a_message_of_an_engine_that_died_can_be_settled_at_once(messages: World) -> None:
+    messages.other.script.append(killed_after)
+    with pytest.raises(Killed):
+        messages.add("a").run()
+    [message] = messages.engine().in_doubt("people")
+    messages.engine().mark_delivered("people", message.handle, **BY)
+    assert messages.run().counts.waiting == 0
+
+
+@pytest.mark.parametrize("fault", [lost_after, killed_after])
+def test_a_message_in_doubt_outlives_that_everything_else_is_forgotten(
+    messages: World, fault: Answer
+) -> None:
+    messages.other.script.append(fault)
+    with suppress(Killed):
+        messages.add("a").run()
+    messages.engine().forget("people", **BY)
+    for _ in range(2):
+        assert dict(messages.run().counts.waiting_by_reason) in ({"in_doubt": 1}, {})
+        [message] = messages.engine().in_doubt("people")
+        with messages.engine().journal() as journal:
+            assert [row.row_key for row in journal.rows_in_doubt("people")]
+    messages.engine().mark_delivered("people", message.handle, **BY)
+    messages.run()
+    assert (messages.engine().in_doubt("people"), len(messages.other.received)) == ([], 1)
+
+
+def test_a_message_stays_one_although_its_sync_became_another_kind_meanwhile(messages: World) -> None:
+    messages.other.script.append(killed_after)
+    with pytest.raises(Killed):
+        messages.add("a").run()
+    document = messages.sync_file.read_text()
+    changed = yaml.safe_load(document) | {"mode": "upsert"}
+    changed.pop("occurrence")
+    messages.sync_file.write_text(yaml.safe_dump(changed))
+    with suppress(ActivationsError):
+        messages.run()
+    messages.sync_file.write_text(document)
+    messages.run()
+    [message] = messages.engine().in_doubt("people")
+    messages.engine().mark_delivered("people", message.handle, **BY)
+    assert messages.run().counts.waiting == 0

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from random import Random
+from string import ascii_lowercase
 
 import pytest
 
@@ -11,6 +13,7 @@ from activations.config import FieldMapping, OnNull
 from activations.destinations.webhook import SignedWebhook
 from activations.errors import ActivationsError, PlanRejected
 from activations.model import Operation, Outcome, RunStatus
+from activations.planning.statements import LONGEST_KEY
 from tests.engine.world import (
     World,
     cannot_connect,
@@ -140,6 +143,12 @@ def test_a_date_beyond_the_calendar_costs_its_own_row_only(world: World, impossi
     assert (run.delivered, dict(run.counts.invalid_by_reason)) == (1, {"impossible_date": 1})
     assert run.counts.adds_up
     assert world.other.emails == {"b@example.com"}
+
+
+def test_it_is_explained_as_it_is_planned(world: World) -> None:
+    dated(world.add("a", "b"), "timestamp 'infinity'")
+    [found] = world.engine().explain("a")
+    assert (found.verdict, found.next_operation) == ("invalid:impossible_date", None)
 
 
 @pytest.mark.parametrize(
@@ -341,3 +350,30 @@ def test_no_value_escapes_with_an_error_of_the_warehouse(world: World) -> None:
 def test_operations_and_outcomes_have_the_names_the_ledger_uses() -> None:
     assert [o.value for o in Operation] == ["added", "changed", "removed"]
     assert {o.value for o in Outcome} == {"delivered", "rejected", "retryable", "unknown", "suppressed"}
+
+
+def test_rules_about_nobody_are_rules_about_nobody(make_world: Callable[..., World]) -> None:
+    world = make_world(holdout="control")
+    world.add("a").run()
+    world.add("b").build()
+    world.store.execute(
+        "insert into eligibility.dim_holdouts (holdout, person_id, is_held_out) values ('control', null, true)",
+        "insert into eligibility.fct_eligibility (person_id, channel, purpose, is_eligible) values (null, 'email', 'marketing', false)",
+    )
+    assert world.engine().sync("people").delivered == 1
+
+
+def test_a_key_that_no_journal_can_index_costs_its_own_row_only(world: World) -> None:
+    key = "".join(Random(1).choices(ascii_lowercase, k=6000))
+    world.other.script.append(lost_after)
+    run = world.add("b").add(key, email="long@example.com").run()
+    assert (dict(run.counts.invalid_by_reason), run.in_doubt) == ({"key_too_long": 1}, 1)
+
+
+@pytest.mark.parametrize("letter", ["x", "\u00e9", "\U0001f600"])
+def test_the_longest_key_can_be_in_doubt(world: World, letter: str) -> None:
+    world.other.script.append(lost_after)
+    world.add("b").add(letter * LONGEST_KEY, email="long@example.com")
+    assert world.run().in_doubt == 2
+    world.clock.sleep(3600)
+    assert world.run().delivered == 2

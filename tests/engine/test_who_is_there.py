@@ -17,6 +17,7 @@ from tests.engine.world import (
     cannot_connect,
     killed_after,
     lost_after,
+    lost_before,
     refuse_rows,
 )
 
@@ -46,6 +47,21 @@ def test_an_upsert_hands_an_address_over(make_world: Callable[..., World]) -> No
     world.add("a", email="x@example.com").run()
     run = world.drop("a").add("b", email="x@example.com", score=7).run()
     assert (run.delivered, run.counts.invalid) == (1, 0)
+
+
+def test_whose_address_was_handed_over_comes_back_to_an_address_that_is_taken(
+    make_world: Callable[..., World],
+) -> None:
+    """Otherwise two members would overwrite each other in turn, and the one that leaves take the other one along."""
+    world = make_world(mode="upsert")
+    world.add("a", email="x@example.com").add("z").run()
+    world.drop("a").add("b", email="x@example.com", score=7).run()
+    assert world.add("a", email="x@example.com").run().counts.invalid == 1
+    world.configure(mode="mirror")
+    world.run()
+    world.drop("a").run()
+    assert world.run().counts.planned == 0
+    assert world.other.emails == {"x@example.com", "z@example.com"}
 
 
 def test_a_value_in_doubt_then_refused_is_corrected_when_it_returns(world: World) -> None:
@@ -122,11 +138,72 @@ def test_a_place_that_took_nobody_is_left_without_a_decision(world: World) -> No
     assert world.run().delivered == 1
 
 
+def lose_the_ledger(world: World) -> None:
+    """As a warehouse that was restored from before the first run."""
+    world.store.execute("delete from activation.sync_snapshot", "delete from activation.merge_mark")
+
+
 def test_a_ledger_older_than_the_journal_is_refused(world: World) -> None:
     world.add("a").run()
-    world.store.execute("delete from activation.sync_snapshot", "delete from activation.merge_mark")
+    lose_the_ledger(world)
     with pytest.raises(PlanRejected, match="older than the journal"):
         world.run()
+
+
+@pytest.mark.parametrize("command", ["plan", "sync"])
+def test_it_is_refused_also_while_the_ledger_lacks_something_of_later(world: World, command: str) -> None:
+    """Whatever is merged into an older ledger makes it look as new as any: who left since then would stay there."""
+    world.add("a", "b").run()
+    world.other.script.append(killed_after)
+    with pytest.raises(Killed):
+        world.add("c").run()
+    lose_the_ledger(world)
+    world.drop("b").build()
+    for _ in range(2):
+        with pytest.raises(PlanRejected, match="older than the journal"):
+            getattr(world.engine(), command)("people")
+    world.engine().forget("people", **BY)
+    world.run()
+    assert world.query("select count(*) from activation.sync_snapshot") == [(2,)]
+
+
+def test_a_ledger_that_was_replaced_while_sending_is_said(world: World) -> None:
+    world.add("a").run()
+
+    def meanwhile(other: OtherSide, request: Request) -> Response:
+        lose_the_ledger(world)
+        return other.accept(request)
+
+    world.other.script.append(meanwhile)
+    assert "older than the journal" in world.add("b").run().error
+
+
+def test_a_run_whose_ledger_vanished_while_sending_is_in_the_next_one(duckdb_world: World) -> None:
+    world = duckdb_world.add("a").build()
+
+    def meanwhile(other: OtherSide, request: Request) -> Response:
+        world.store.execute("drop schema activation cascade")
+        return other.accept(request)
+
+    world.other.script.append(meanwhile)
+    run = world.engine().sync("people")
+    assert "activations init" in run.error
+    world.engine().prepare()
+    world.run()
+    assert (run.run_id,) in world.query("select run_id from activation.sync_runs")
+
+
+def test_what_a_restored_journal_forgot_is_not_counted_again(duckdb_world: World) -> None:
+    """The ledger has numbers of outcomes that the backup gives out once more."""
+    world = duckdb_world.add("a")
+    world.run()
+    journal = world.root / "var/journal.sqlite3"
+    backup = journal.read_bytes()
+    for person in "bcd":
+        world.add(person).run()
+    journal.write_bytes(backup)
+    assert world.add("z").run().delivered == 1
+    assert world.run().counts.planned == 0
 
 
 # -- a sync whose file is gone ---------------------------------------------------------------------------------------
@@ -188,6 +265,24 @@ def test_a_sync_that_came_back_after_it_was_forgotten_counts_again(world: World)
     world.engine().forget("people", **BY)
     world.sync_file.with_name("persons.yml").rename(world.sync_file)
     world.clock.sleep(1)
+    world.run()
+    rename(world)
+    assert left_behind(world) == ["people"]
+
+
+def test_who_has_an_invalid_row_may_be_there(world: World) -> None:
+    """A key in two rows removes nobody: nobody knows which of them is right."""
+    world.add("a").run()
+    assert world.add("a").run().counts.invalid == 2
+    rename(world)
+    assert left_behind(world) == ["people"]
+
+
+def test_a_removal_that_has_to_be_made_once_more_is_not_made(world: World) -> None:
+    world.other.script.append(lost_before)
+    world.add("a").run()
+    world.drop("a").run()
+    world.engine().release("people", **BY)
     world.run()
     rename(world)
     assert left_behind(world) == ["people"]

@@ -40,6 +40,7 @@ ELIGIBILITY_TYPES = {
     "consent_event_id": "varchar",
     "evaluated_at": "timestamp",
 }
+IDENTIFIER_TYPES = {"person_id": "varchar", "identifier": "varchar"}
 HOLDOUT_TYPES = {
     "holdout": "varchar",
     "person_id": "varchar",
@@ -180,6 +181,8 @@ class World:
         self.rows: list[dict[str, Any]] = []
         self.eligible: dict[str, str | None] = {}
         self.held_out: set[str] = set()
+        self.other_names: list[tuple[str, str]] = []
+        """Person and an identifier of theirs that the audience does not have."""
         self.engine().prepare()
         self.build()
 
@@ -227,8 +230,13 @@ class World:
             Table("audiences", "aud_people", AUDIENCE_TYPES, audience),
             Table("eligibility", "fct_eligibility", ELIGIBILITY_TYPES, rules),
             Table("eligibility", "dim_holdouts", HOLDOUT_TYPES, holdouts),
+            Table("profiles", "fct_profile_identifiers", IDENTIFIER_TYPES, self._identifiers()),
         )
         return self
+
+    def _identifiers(self) -> list[list[Any]]:
+        known = [(row["person_id"], row["email"]) for row in self.rows if row["email"]]
+        return [list(one) for one in dict.fromkeys([*known, *self.other_names])]
 
     def engine(self) -> Engine:
         return Engine(load_project(self.root), clock=self.clock, transport=self._transport)

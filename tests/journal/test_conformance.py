@@ -165,7 +165,7 @@ def test_who_said_no_meanwhile_is_refused_with_the_intent(journals: Journals, le
         return [1]
 
     assert claimed(sender, lease, refuses=refuses).refused == {}
-    journals.open().suppress(["d1"], channel="email", reason="stop", source="test")
+    journals.open().suppress({"d1": ["d1"]}, channel="email", reason="stop", source="test")
     claim = claimed(sender, lease, refuses=refuses, messages={0: "a", 1: "b"})
     assert claim.refused == {1: (Outcome.SUPPRESSED, "suppressed")}
     assert asked == [frozenset({"d1"})]
@@ -182,7 +182,7 @@ def test_a_no_is_effective_once_what_was_claimed_before_cannot_leave_any_more(
 
     def effective_after() -> float:
         said = journals.clock.moment
-        effective_at = other.suppress(["d"], channel="email", reason="stop", source="test")
+        effective_at = other.suppress({"d": ["d"]}, channel="email", reason="stop", source="test")
         return (effective_at - said).total_seconds()
 
     assert effective_after() < 0.1, "nothing is under way"
@@ -197,11 +197,11 @@ def test_a_no_is_effective_once_what_was_claimed_before_cannot_leave_any_more(
 
 def test_the_digests_are_read_again_only_when_somebody_said_no(journals: Journals) -> None:
     reader, other = journals.open(), journals.open()
-    other.suppress(["a"], channel="email", reason="stop", source="test")
+    other.suppress({"a": ["a"]}, channel="email", reason="stop", source="test")
     before = reader.suppressed_digests("email")
     assert reader.suppressed_digests("email") is before
-    other.suppress(["b"], channel="all", reason="stop", source="test")
-    other.suppress(["c"], channel="sms", reason="stop", source="test")
+    other.suppress({"b": ["b"]}, channel="all", reason="stop", source="test")
+    other.suppress({"c": ["c"]}, channel="sms", reason="stop", source="test")
     assert reader.suppressed_digests("email") == {"a", "b"}
     assert other.lift(["a", "z"], channel="email", reason="mistake", source="test") == 1
     assert reader.suppressed_digests("email") == {"b"}
@@ -313,10 +313,16 @@ def test_what_the_ledger_has_is_dropped_here(journal: Journal, lease: Lease) -> 
 
 
 def test_forgetting_keeps_the_doors_shut(journal: Journal, lease: Lease) -> None:
+    """And in sight: who is waited for can still be resolved, also what was in flight when an engine died."""
     recorded(journal, lease, outcome(0, UNKNOWN), messages={0: "a"})
+    recorded(journal, lease, outcome(1, UNKNOWN))
+    claimed(journal, lease, messages={2: "c"})
     journal.forget(lease, **BY)
-    assert (journal.open_rows(SYNC), journal.unmerged(SYNC)) == ([], [])
-    assert claimed(journal, lease, messages={0: "a"}).refused == {0: (UNKNOWN, "in_doubt_before")}
+    assert [row.row_key for row in journal.open_rows(SYNC)] == ["p0"]
+    assert (journal.unmerged(SYNC), journal.in_flight(SYNC)) == ([], [])
+    assert [message.handle for message in journal.messages_in_doubt(SYNC)] == ["a", "c"]
+    closed = claimed(journal, lease, messages={0: "a", 2: "c"}).refused
+    assert closed == dict.fromkeys((0, 2), (UNKNOWN, "in_doubt_before"))
 
 
 # -- runs --------------------------------------------------------------------------------------------------------------
@@ -347,12 +353,12 @@ def test_an_approval_is_for_one_plan_once_and_for_a_time(journals: Journals, lea
     journal = journals.open()
     for plan in ("used", "late"):
         journal.approve(SYNC, plan, valid=timedelta(hours=1), **BY)
-        assert journal.approved_hash(SYNC) == plan
+        assert journal.approved(SYNC) == {plan}
         if plan == "used":
             journal.use_approval(lease, plan, RUN)
-            assert journal.approved_hash(SYNC) is None
+            assert journal.approved(SYNC) == frozenset()
     journals.clock.sleep(3600)
-    assert journal.approved_hash(SYNC) is None
+    assert journal.approved(SYNC) == frozenset()
 
 
 # -- accounts ----------------------------------------------------------------------------------------------------------
@@ -495,7 +501,7 @@ def test_the_trail_is_one_chain_whoever_writes_it(journals: Journals) -> None:
     def work(_: int) -> None:
         journal = journals.open()
         for _ in range(5):
-            journal.suppress(["d"], channel="all", reason="stop", source="test")
+            journal.suppress({"d": ["d"]}, channel="all", reason="stop", source="test")
 
     with ThreadPoolExecutor(4) as threads:
         list(threads.map(work, range(4)))
@@ -512,7 +518,7 @@ def test_the_trail_is_one_chain_whoever_writes_it(journals: Journals) -> None:
 )
 def test_an_altered_trail_is_noticed(journal: Journal, damage: str) -> None:
     for _ in range(3):
-        journal.suppress(["d"], channel="all", reason="stop", source="test")
+        journal.suppress({"d": ["d"]}, channel="all", reason="stop", source="test")
     journal._store.run(damage)
     with pytest.raises(ActivationsError, match="was altered"):
         journal.verify_audit()

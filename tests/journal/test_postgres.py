@@ -139,7 +139,7 @@ class Holding:
 
 @pytest.fixture
 def held(on_postgres: Journals) -> Iterator[Holding]:
-    on_postgres.open().suppress(["d"], channel="email", reason="stop", source="test")
+    on_postgres.open().suppress({"d": ["d"]}, channel="email", reason="stop", source="test")
     journal = on_postgres.open()
     with journal.lease(SYNC, "host:1") as lease:
         save_run(journal, lease)
@@ -163,7 +163,7 @@ def test_who_says_no_and_who_claims_come_one_after_the_other(on_postgres: Journa
     journal, done = on_postgres.open(), threading.Event()
 
     def suppress() -> None:
-        journal.suppress(["e"], channel="email", reason="stop", source="test")
+        journal.suppress({"e": ["e"]}, channel="email", reason="stop", source="test")
         done.set()
 
     thread = threading.Thread(target=suppress)

@@ -95,6 +95,17 @@ def test_a_host_with_another_hashing_key_is_refused(world: World, monkeypatch: p
         second_host(world, monkeypatch, same_key=False).status()
 
 
+@pytest.mark.parametrize("password", ["a@hunter2", "a@hunter2:b", "a@hunter2/b", "1/hunter2"])
+def test_a_password_that_the_address_cuts_in_two_is_refused_with_the_fix_and_not_repeated(
+    password: str,
+) -> None:
+    """What follows the cut would be a host, which is looked up and named."""
+    with pytest.raises(ActivationsError, match="write @ in a password as %40, / as %2F") as caught:
+        PostgresStore(f"postgresql://ops:{password}@nowhere.invalid/x", schema="journal")
+    assert "hunter2" not in str(caught.value)
+    assert caught.value.__cause__ is None and caught.value.__suppress_context__
+
+
 def test_a_message_of_a_dead_host_is_never_repeated(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: Server
 ) -> None:

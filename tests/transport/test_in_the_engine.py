@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ from activations.sandbox.server import start_in_background
 from tests.contract.conftest import make
 from tests.contract.driver import a_batch, an_addition
 from tests.engine.world import FakeClock, OtherSide, World
-from tests.transport.servers import answer, running
+from tests.transport.servers import OK, answer, running
 
 SECRET = "whsec_" + "c2VjcmV0" * 5
 
@@ -239,6 +240,28 @@ def test_the_projects_proxy_is_the_engines(world: World, monkeypatch: pytest.Mon
     assert "the proxy does not let us through to localhost" in str(run.error)
     assert [said.split(b"\r\n")[0] for said in proxy.received] == [b"CONNECT localhost:9 HTTP/1.0"]
     assert b"Proxy-Authorization: Basic" in proxy.received[0]
+
+
+@pytest.mark.parametrize("key", ["secret\nkey", "secret…key"])
+def test_a_credential_that_no_header_carries_fails_the_run_with_a_reason_and_sends_nothing(
+    world: World, key: str
+) -> None:
+    transport = RequestsTransport(Gate(egress=Egress(), is_sandbox=True))
+
+    def carry(_other: OtherSide, request: Request) -> Response:
+        return transport.send(replace(request, url=server.url, headers={"x-api-key": key}), seconds=5)
+
+    world.other.always = carry
+    with running(answer(OK)) as server:
+        run = world.run()
+    assert (run.run_status, run.retryable, run.in_doubt) == (RunStatus.FAILED, 2, 0)
+    assert "a credential, its own or the proxy's, probably holds a line break" in str(run.error)
+    assert "Set the credential that destinations.yml" in str(run.error)
+    assert "secret" not in str(run.error)
+    assert server.received == []
+    transport.close()
+    world.other.always = None
+    assert world.run().delivered == 2
 
 
 def test_a_compressed_body_is_signed_as_receivers_unpack_it(tmp_path: Path) -> None:

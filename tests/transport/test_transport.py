@@ -511,3 +511,34 @@ def test_a_header_cannot_smuggle_another(headers: dict[str, str]) -> None:
             transport.send(Request(method="POST", url=server.url, headers=headers, body=b""), seconds=5)
         assert server.received == []
     transport.close()
+
+
+@pytest.mark.parametrize("key", ["secret…", "“secret”", "secret\udcff"])
+def test_a_header_that_cannot_be_written_sends_nothing_and_spoils_no_other_request(key: str) -> None:
+    transport = RequestsTransport(sandbox_gate())
+    with running(answer(OK)) as server:
+        for headers in ({"x-api-key": "good"}, {"x-api-key": key}, {"x-api-key": "good"}):
+            request = Request(method="POST", url=server.url, headers=headers, body=BODY)
+            if headers["x-api-key"] == "good":
+                assert transport.send(request, seconds=5).status == 200
+                continue
+            with pytest.raises(NotSent, match="invalid_request") as caught:
+                transport.send(request, seconds=5)
+            assert "secret" not in str(caught.value)
+    assert [said.partition(b"\r\n\r\n")[2] for said in server.received] == [BODY, BODY]
+    transport.close()
+
+
+def test_a_password_of_the_proxy_that_cannot_be_written_sends_nothing(send: Callable[..., Response]) -> None:
+    with running(proxy) as between:
+        with pytest.raises(NotSent, match="invalid_request"):
+            send(f"https://{HOST}/", live_gate(), proxy=f"http://us:secret…@127.0.0.1:{between.port}")
+        assert between.received == []
+
+
+@pytest.mark.parametrize("host", ["hooks..example.com", f"{'h' * 64}.example.com"])
+def test_a_host_that_no_name_server_knows_how_to_ask_for_is_not_asked_for(
+    send: Callable[..., Response], host: str
+) -> None:
+    with pytest.raises(NotSent, match="invalid_request"):
+        send(f"https://{host}/", Gate(egress=Egress()))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
@@ -56,6 +58,17 @@ class Store(Protocol):
 
 NewStore = Callable[[Path], Store]
 """A store for the project whose state lies in that folder; it goes with the test."""
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[int]:
+    """The DuckDB file of that folder is open in another process, whose number is given, as while dbt builds."""
+    code = "import duckdb, sys; db = duckdb.connect(sys.argv[1]); print('open', flush=True); sys.stdin.read()"
+    command = [sys.executable, "-c", code, str(folder / "warehouse.duckdb")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None and holder.stdout.readline()
+        yield holder.pid
+        holder.communicate()
 
 
 @dataclass(frozen=True)

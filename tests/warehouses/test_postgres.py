@@ -214,12 +214,32 @@ def test_errors_hold_no_values(warehouse: PostgresWarehouse) -> None:
     [
         (f"postgresql://somebody:{SECRET}@/x?host=/nowhere", "cannot be reached"),
         (f"host=/nowhere {SECRET}", "no connection string"),
+        (f"postgresql://ops:a@{SECRET}@nowhere.invalid/x", "write @ in a password as %40"),
+        (f"postgres://ops:a@{SECRET}:b@nowhere.invalid/x", "write @ in a password as %40"),
+        (f"postgresql://ops:a@{SECRET}%40nowhere.invalid/x", "write @ in a password as %40"),
+        (f"postgresql://ops:a@{SECRET}/b@nowhere.invalid/x", "/ as %2F"),
+        (f"postgresql://ops:1/{SECRET}@nowhere.invalid/x", "/ as %2F"),
+        (f"host={SECRET}@nowhere.invalid user=ops", "no connection string"),
     ],
 )
 def test_a_bad_dsn_says_what_to_do_and_keeps_the_password(dsn: str, says: str) -> None:
     with pytest.raises(WarehouseError, match=says) as caught, PostgresWarehouse(dsn).read():
         pass
     assert SECRET not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "dsn",
+    [
+        "postgresql://me%40here:a%40b%2Fc@/x%40y?host=/nowhere",
+        "postgresql:///x?host=/nowhere&user=me@here&password=a@b/c",
+        "host=/nowhere user=me@here password=a@b/c",
+    ],
+)
+def test_a_password_may_hold_any_character_where_it_is_read_as_it_is_meant(dsn: str) -> None:
+    assert conninfo_to_dict(dsn)["password"] == "a@b/c"
+    with pytest.raises(WarehouseError, match="cannot be reached"), PostgresWarehouse(dsn).read():
+        pass
 
 
 def test_a_database_in_another_encoding_is_refused(server: Server) -> None:
