@@ -135,12 +135,32 @@ def check(session: Session, journal: Journal, sync: Sync) -> None:
     """Whether the snapshot may be planned against: it has everything the journal gave it, and it speaks of the place
     the sync points to. Otherwise somebody would be left behind, or sent to somewhere they are not."""
     _require_layout(session)
+    require_its_journal(session, journal, sync)
     _require_newer(session, journal, sync)
     if _place(session, sync) not in (None, sync.place):
         raise PlanRejected(
             f"`{sync.name}` points to another account or place than the one that holds its people. Give the new place a sync of its own, or point back. {_start_over(sync)}, and leaves whoever is at the old place there"
         )
     journal.count_on_from(_mark(session, journal, sync))
+
+
+def require_its_journal(session: Session, journal: Journal, sync: Sync) -> None:
+    """A journal that never merged into this ledger, where another one did, does not know what that one left open."""
+    marks = session.rows("select journal_id from activation.merge_mark where sync = ?", [sync.name])
+    if marks and (journal.journal_id,) not in marks:
+        raise PlanRejected(
+            f"the journal that worked for `{sync.name}` is not here: a new one stands in its place. Restore it, it knows what is in doubt, which messages left and who said no. If it is lost, give the suppressions since the last build again, and `activations adopt {sync.name} --by NAME --note WHY`"
+        )
+
+
+def adopt(session: Session, journal: Journal, lease: Lease, sync: Sync, *, by: str, note: str) -> None:
+    """Go on without the journal that is lost. State is asserted again, in case a row of it was in doubt; a message that was in
+    doubt and is still wanted is sent once more."""
+    _require_layout(session)
+    if sync.mode is not SyncMode.APPEND:
+        resync(session, sync)
+    _move_mark(session, journal, sync.name, journal.position(sync.name))
+    journal.adopted(lease, by=by, note=note)
 
 
 def _require_newer(session: Session, journal: Journal, sync: Sync) -> None:

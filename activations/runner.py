@@ -194,10 +194,19 @@ class Engine(Parts):
         are not forgotten. Of a sync whose file is gone: whoever is there stays, or was taken out by hand."""
         if name not in [run.sync for run in self.left_behind()]:
             self.project.sync(name)
+        sync = self.project.syncs.get(name)
         with self.leased(name) as (journal, lease):
             with self.warehouse().write() as session:
+                if sync and sync.mode is SyncMode.APPEND:  # only its journal knows which messages left
+                    ledger.require_its_journal(session, journal, sync)
                 ledger.forget(session, journal, lease, by=by, note=note)
             discard_plans(self, journal, lease)
+
+    def adopt(self, name: str, *, by: str, note: str) -> None:
+        """Go on with this journal in the place of one that is lost."""
+        sync = self.project.sync(name)
+        with self.leased(name) as (journal, lease), self.warehouse().write() as session:
+            ledger.adopt(session, journal, lease, sync, by=by, note=note)
 
     def retry(self, name: str, *, by: str, note: str) -> int:
         """Rows that the destination refused are tried again by the next run. Returns how many."""

@@ -98,7 +98,7 @@ def build(folder: Path, shape: Shape, *, rounds: int) -> None:
     (folder / "var").mkdir(parents=True, exist_ok=True)
     with duckdb.connect(str(folder / "var/warehouse.duckdb")) as db:
         db.execute("set preserve_insertion_order = true")
-        for schema in ("audiences", "eligibility"):
+        for schema in ("audiences", "eligibility", "profiles"):
             db.execute(f"create schema if not exists {schema}")
         db.execute(f"create or replace table audiences.{AUDIENCE} as {shape.select(rounds)}")
         db.execute(
@@ -108,6 +108,9 @@ def build(folder: Path, shape: Shape, *, rounds: int) -> None:
         )
         db.execute(
             "create or replace table eligibility.dim_holdouts (holdout varchar, person_id varchar, is_held_out boolean, assigned_at timestamp)"
+        )
+        db.execute(
+            f"create or replace view profiles.fct_profile_identifiers as select person_id, email as identifier from audiences.{AUDIENCE}"
         )
 
 

@@ -59,6 +59,7 @@ COMMANDS = (
     decisions.resync,
     decisions.suppress,
     decisions.forget,
+    decisions.adopt,
     project.sandbox,
     project.exposures,
     project.schema,

@@ -204,6 +204,17 @@ def forget(
     print_result({"forgotten": sync, "by": by}, as_json, lambda: out.print(f"Forgotten.{goes_on}"))
 
 
+def adopt(context: typer.Context, sync: Name, by: By, note: Note = "", as_json: Json = False) -> None:
+    """Go on with a new journal where the old one is lost: what that had in doubt, nobody knows any more."""
+    _require_name(by)
+    engine_of(context).adopt(sync, by=by, note=note)
+    print_result(
+        {"adopted": sync, "by": by},
+        as_json,
+        lambda: out.print(f"Adopted. `activations plan {sync}` shows what is sent next."),
+    )
+
+
 def audit(context: typer.Context, as_json: Json = False) -> None:
     """Verify that no line of the audit trail was altered."""
     lines = engine_of(context).verify_audit()

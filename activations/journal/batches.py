@@ -260,6 +260,11 @@ class Batches(Messages, Suppressions, Accounts):
         with self._fenced(lease):
             self._append_audit({"event": "resynced", "sync": lease.sync, "by": by, "note": note})
 
+    def adopted(self, lease: Lease, *, by: str, note: str) -> None:
+        """Somebody let this journal take the place of one that is lost."""
+        with self._fenced(lease):
+            self._append_audit({"event": "adopted", "sync": lease.sync, "by": by, "note": note})
+
     def _batches(self, where: str, sync: str) -> list[Batch]:
         rows = self._store.rows(
             "select b.batch_id, b.outcome_seq, b.run_id, r.owner, r.plan_path, b.first, b.count, b.recorded_at, b.destination_keys "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
@@ -204,6 +205,45 @@ def test_what_a_restored_journal_forgot_is_not_counted_again(duckdb_world: World
     journal.write_bytes(backup)
     assert world.add("z").run().delivered == 1
     assert world.run().counts.planned == 0
+
+
+def lose_the_journal(world: World) -> None:
+    for file in (world.root / "var").glob("journal.sqlite3*"):
+        file.unlink()
+
+
+def test_a_new_journal_does_not_take_the_place_of_a_lost_one_unseen(duckdb_world: World) -> None:
+    """Who was in doubt would be forgotten, and stay where they are."""
+    world = duckdb_world.add("a")
+    world.run()
+    world.other.script.append(lost_after)
+    world.add("b").run()
+    lose_the_journal(world)
+    for work in (world.run, lambda: world.engine().plan("people")):
+        with pytest.raises(PlanRejected, match="a new one stands in its place"):
+            work()
+    world.engine().adopt("people", **BY)
+    assert world.run().delivered == 2, "everybody is asserted again"
+    assert (world.run().counts.planned, world.engine().verify_audit()) == (0, 1)
+
+
+@pytest.mark.parametrize("command", ["sync", "forget"])
+def test_without_its_journal_no_message_is_sent_again_unseen(tmp_path: Path, command: str) -> None:
+    world = World(tmp_path, mode="append")
+    world.add("sent").run()
+    world.other.script.append(lost_after)
+    world.add("in doubt", email="doubt@example.com").run()
+    lose_the_journal(world)
+    with pytest.raises(PlanRejected, match="a new one stands in its place"):
+        world.run() if command == "sync" else world.engine().forget("people", **BY)
+    assert len(world.other.received) == 2
+    world.engine().adopt("people", **BY)
+    world.run()
+    assert sorted(email for _, _, email in world.other.received) == [
+        "doubt@example.com",
+        "doubt@example.com",
+        "sent@example.com",
+    ]
 
 
 # -- a sync whose file is gone ---------------------------------------------------------------------------------------
