@@ -78,8 +78,7 @@ def _move_outcomes(
     session: Session, journal: Journal, sync: Sync, batches: Sequence[Batch], plans: Path
 ) -> int:
     """Those after the mark, and the mark itself."""
-    mark = _mark(session, journal, sync)
-    new = [batch for batch in batches if (batch.outcome_seq or 0) > mark]
+    new = _after(_mark(session, journal, sync), batches)
     if new:
         with offered(session, new, plans) as outcomes:
             _move_mark(session, journal, sync.name, max(batch.outcome_seq or 0 for batch in new))
@@ -228,6 +227,11 @@ def _mark(session: Session, journal: Journal, sync: Sync) -> int:
         [sync.name, journal.journal_id],
     )
     return int(found[0][0]) if found else 0
+
+
+def _after(mark: int, batches: Sequence[Batch]) -> list[Batch]:
+    """Those that the tables do not contain yet."""
+    return [batch for batch in batches if (batch.outcome_seq or 0) > mark]
 
 
 def _move_mark(session: Session, journal: Journal, sync: str, last: int) -> None:

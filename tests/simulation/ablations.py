@@ -192,19 +192,6 @@ def _rejected_stay() -> Iterator[None]:
 
 
 @contextmanager
-def _mark_is_ignored() -> Iterator[None]:
-    """Every merge counts what it finds, whether or not the mark says it was counted."""
-    real = ledger.merge
-
-    def merge(*arguments: Any) -> int:
-        with patch.object(ledger, "_mark", lambda *_: 0):
-            return real(*arguments)
-
-    with patch.object(ledger, "merge", merge):
-        yield
-
-
-@contextmanager
 def _prune_first() -> Iterator[None]:
     """The journal forgets before the warehouse knows."""
     real = ledger.merge
@@ -277,7 +264,7 @@ ABLATIONS = (
         frozenset({"I6", "I4", "M1"}),
         200,
     ),
-    Ablation("merge obeys the mark", _mark_is_ignored, frozenset({"M1"}), 20),
+    Ablation("merge obeys the mark", _patched(ledger, "_after", lambda _mark, batches: list(batches)), frozenset({"M1"}), 20),
     Ablation("prune after the merge", _prune_first, frozenset({"M1", "I6", "I7"}), 100),
     Ablation("Retry-After is committed", _patched(Journal, "postpone", lambda *_: None), frozenset({"I10"}), 100),
     Ablation("suppressions that are new since the plan", _patched(Refusals, "_has_news", lambda *_: False), frozenset({"I1"}), 20),
