@@ -159,7 +159,7 @@ def adopt(session: Session, journal: Journal, lease: Lease, sync: Sync, *, by: s
     if sync.mode is not SyncMode.APPEND:
         resync(session, sync)
     _move_mark(session, journal, sync.name, journal.position(sync.name))
-    journal.adopted(lease, by=by, note=note)
+    journal.decided(lease, "adopted", by=by, note=note)
 
 
 def _require_newer(session: Session, journal: Journal, sync: Sync) -> None:

@@ -129,13 +129,14 @@ class Engine(Parts):
         """The last run of every mirror whose file is gone, unless it left nobody at the destination or somebody had that
         forgotten: nobody is removed from there any more, whatever they say."""
         with self.journal() as journal:
-            forgotten = journal.forgotten_since_last_run()
             ended = [
                 last_known(journal, SyncRun.from_summary(summary))
                 for name, summary in journal.last_runs().items()
-                if name not in self.project.syncs and name not in forgotten
+                if name not in self.project.syncs
             ]
-            return [run for run in ended if run.mode is SyncMode.MIRROR and _left_somebody(run, journal)]
+            left = [run for run in ended if run.mode is SyncMode.MIRROR and _left_somebody(run, journal)]
+            forgotten = journal.forgotten_since_last_run() if left else ()
+            return [run for run in left if run.sync not in forgotten]
 
     def check(self) -> list[str]:
         """Every sync against the manifest; returns their names. The first problem is raised."""
@@ -192,9 +193,9 @@ class Engine(Parts):
     def forget(self, name: str, *, by: str, note: str) -> None:
         """Forget what the destination of a sync holds: the next run sends everybody again. Messages that were sent
         are not forgotten. Of a sync whose file is gone: whoever is there stays, or was taken out by hand."""
-        if name not in [run.sync for run in self.left_behind()]:
-            self.project.sync(name)
         sync = self.project.syncs.get(name)
+        if sync is None and name not in [run.sync for run in self.left_behind()]:
+            self.project.sync(name)  # an error with the names there are
         with self.leased(name) as (journal, lease):
             with self.warehouse().write() as session:
                 if sync and sync.mode is SyncMode.APPEND:  # only its journal knows which messages left
@@ -224,7 +225,7 @@ class Engine(Parts):
             self.merge_pending(sync, journal, lease)
             with self.warehouse().write() as session:
                 rows = ledger.resync(session, sync)
-            journal.resynced(lease, by=by, note=note)
+            journal.decided(lease, "resynced", by=by, note=note)
         return rows
 
     def in_doubt(self, name: str) -> list[MessageInDoubt]:

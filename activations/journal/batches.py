@@ -255,15 +255,10 @@ class Batches(Messages, Suppressions, Accounts):
             )
             self._append_audit({"event": "forgotten", "sync": lease.sync, "by": by, "note": note})
 
-    def resynced(self, lease: Lease, *, by: str, note: str) -> None:
-        """Somebody had everything asserted again: kept in the audit trail."""
+    def decided(self, lease: Lease, event: str, *, by: str, note: str) -> None:
+        """What somebody decided about a whole sync in the ledger (`resynced`, `adopted`), for the audit trail."""
         with self._fenced(lease):
-            self._append_audit({"event": "resynced", "sync": lease.sync, "by": by, "note": note})
-
-    def adopted(self, lease: Lease, *, by: str, note: str) -> None:
-        """Somebody let this journal take the place of one that is lost."""
-        with self._fenced(lease):
-            self._append_audit({"event": "adopted", "sync": lease.sync, "by": by, "note": note})
+            self._append_audit({"event": event, "sync": lease.sync, "by": by, "note": note})
 
     def _batches(self, where: str, sync: str) -> list[Batch]:
         rows = self._store.rows(
